@@ -1,0 +1,62 @@
+"""One structured line for each error, and only one."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+import structlog
+
+from errata.exceptions import consume_log_mark
+from errata.pages import traceback_text
+from errata.report import SafeReport
+
+
+SERVER_LOGGERS: Final = ("uvicorn.error", "hypercorn.error", "_granian")
+"""Where servers log an exception that leaves the app."""
+
+
+def log_report(report: SafeReport, **fields: Any) -> None:
+    """Write the error line of *report* through structlog, as the user has configured it.
+
+    The line carries `error_id, exc_type, message, method, path, status, phase, client_ip,
+    duration` (seconds), *fields*, and the traceback as `exception` where the report has
+    frames.
+    """
+    failure, request = report.failure, report.request
+    if failure.frames or failure.members:
+        fields["exception"] = traceback_text(report)
+    structlog.get_logger("errata").error(
+        "handled exception" if report.handled else "unhandled exception",
+        error_id=report.error_id,
+        exc_type=failure.type,
+        message=failure.message,
+        method=request.method if request else None,
+        path=request.path if request else None,
+        status=report.status,
+        phase=report.phase,
+        client_ip=request.client if request else None,
+        duration=None if report.duration is None else round(report.duration, 6),
+        **fields,
+    )
+
+
+class ServerLogFilter(logging.Filter):
+    """Drops a server's record of an exception that errata has logged and let out again.
+
+    It must go out: only an exception makes a server abort a response. Without this filter
+    the same traceback would stand in the log twice.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return False once for each time that errata logged the record's exception."""
+        exc = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+        return exc is None or not consume_log_mark(exc)
+
+
+def attach_server_filter() -> None:
+    """Attach one `ServerLogFilter` to each server's error logger, however often it is called."""
+    for name in SERVER_LOGGERS:
+        logger = logging.getLogger(name)
+        if not any(isinstance(present, ServerLogFilter) for present in logger.filters):
+            logger.addFilter(ServerLogFilter())

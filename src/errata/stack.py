@@ -1,0 +1,310 @@
+"""A traceback as frames: bounded, with recursion folded, and without a live object in it."""
+
+from __future__ import annotations
+
+import linecache
+import os
+import stat
+from collections.abc import Mapping
+from functools import lru_cache
+from inspect import CO_OPTIMIZED
+from itertools import islice
+from json.encoder import encode_basestring_ascii
+from time import perf_counter
+from types import (
+    BuiltinFunctionType,
+    CodeType,
+    FrameType,
+    FunctionType,
+    ModuleType,
+    TracebackType,
+)
+from typing import Any, Final, NamedTuple, TypeAlias, cast
+
+from errata.anatomy import MAX_NAME, plain, plain_name
+from errata.describe import Budget, describe_names
+from errata.report import Description, Frame
+
+
+MAX_FRAMES: Final = 100
+"""Frames of one traceback."""
+HEAD_SHARE: Final = 0.3
+"""The outermost among the frames that are kept: the error is at the other end."""
+MAX_CYCLE: Final = 8
+"""Calls that go round in turn and are still seen to be one recursion."""
+MAX_LOCALS: Final = 30
+MAX_GLOBALS: Final = 500
+"""Names of a module that are searched for variables."""
+MAX_FILE_NAME: Final = 400
+CONTEXT_LINES: Final = 5
+"""Lines of source before the error, and as many after it."""
+MAX_LINE: Final = 250
+MAX_SOURCE_SIZE: Final = 2_000_000
+"""Bytes of a file that is read for a few lines of it: some 10 ms."""
+MAX_INSTRUCTIONS: Final = 10_000
+"""Positions of a function's code that are passed over to find one: some 0.5 ms."""
+FRAME_CHARACTERS: Final = 220_000
+"""Characters of JSON that the frames of one capture fill, apart from their locals."""
+FRAME_COST: Final = 300
+"""Characters of JSON around one frame: its keys and numbers."""
+MAX_CACHED: Final = 1_024
+"""Files, and places in the code, of which something is remembered: some 100 KB."""
+INNERMOST_NODES: Final = 240
+FRAME_NODES: Final = 60
+"""Elements and attributes that the locals of the innermost frame show, and those of another:
+a body or a scope in full where it failed, an outline elsewhere."""
+
+_Place: TypeAlias = tuple[TracebackType, int]
+"""A step of the stack and the further passes through it that recursion made."""
+
+_Columns: TypeAlias = tuple[int, int, int, int]
+_Lines: TypeAlias = tuple[tuple[int, str], ...]
+
+_STDLIB: Final = os.__file__.removesuffix("os.py")
+_OWN: Final = __file__.removesuffix("stack.py")
+_DEMO: Final = f"{_OWN}demo.py"
+_PACKAGES: Final = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
+_LOCALS_VIEW: Final[type] = type(cast("Any", (_ for _ in ())).gi_frame.f_locals)
+"""The type of `f_locals` in a function: a view since Python 3.13 (PEP 667), `dict` before."""
+
+
+def draw_frames(
+    traceback: TracebackType | None, values: Budget, frames: Budget, limit: int = MAX_FRAMES
+) -> tuple[Frame, ...]:
+    """Draw at most *limit* frames, outermost first.
+
+    *values* pays for the locals, *frames* for the rest. Both are spent from the innermost
+    frame outwards, so that only the outer ones of a deep stack starve.
+    """
+    places = _fold(_walk(traceback))
+    head = int(limit * HEAD_SHARE)
+    tail = len(places) - limit + head
+    drawn: list[Frame] = []
+    skipped = 0
+    for index in range(len(places) - 1, -1, -1):
+        if head <= index < tail or frames.characters <= 0:
+            skipped += 1
+            continue
+        if skipped:
+            drawn.append(_gap(skipped))
+            skipped = 0
+        nodes = FRAME_NODES if drawn else INNERMOST_NODES
+        frame = _draw_frame(places[index], values, frames, nodes)
+        if frame is not None:
+            drawn.append(frame)
+    if skipped:
+        drawn.append(_gap(skipped))
+    return tuple(reversed(drawn))
+
+
+def _gap(frames: int) -> Frame:
+    return Frame(file="", function="", module="", line=0, repeated=frames)
+
+
+def _walk(traceback: TracebackType | None) -> list[TracebackType]:
+    """Return the steps of *traceback* without our own middleware's in front."""
+    steps: list[TracebackType] = []
+    while traceback is not None:
+        if not steps and _is_ours(traceback) and traceback.tb_next is not None:
+            traceback = traceback.tb_next
+            continue
+        steps.append(traceback)
+        traceback = traceback.tb_next
+    return steps
+
+
+def _is_ours(step: TracebackType) -> bool:
+    name = dict.get(step.tb_frame.f_globals, "__name__")
+    return type(name) is str and name.startswith("errata.") and name != "errata.demo"
+
+
+def _fold(steps: list[TracebackType]) -> list[_Place]:
+    """Fold what recursion repeats: a cycle of at most `MAX_CYCLE` places, again and again."""
+    codes = [id(step.tb_frame.f_code) for step in steps]
+    if len(set(codes)) == len(codes):
+        return [(step, 0) for step in steps]
+    keys = [(code, step.tb_lineno) for code, step in zip(codes, steps, strict=True)]
+    places: list[_Place] = []
+    index = 0
+    while index < len(steps):
+        length, passes = _longest_cycle(keys, index)
+        places.extend((step, passes - 1) for step in steps[index : index + length])
+        index += length * passes
+    return places
+
+
+def _longest_cycle(keys: list[tuple[int, int]], start: int) -> tuple[int, int]:
+    """Return length and passes of the cycle at *start* that covers most; (1, 1) if none does."""
+    best = (1, 1)
+    for length in range(1, MAX_CYCLE + 1):
+        middle = start + length
+        if middle >= len(keys) or keys[middle] != keys[start]:
+            continue
+        cycle = keys[start:middle]
+        passes = 1
+        while keys[middle : middle + length] == cycle:
+            passes += 1
+            middle += length
+        if passes > 1 and length * passes > best[0] * best[1]:
+            best = (length, passes)
+    return best
+
+
+def _draw_frame(place: _Place, values: Budget, frames: Budget, nodes: int) -> Frame | None:
+    """Draw one frame; None if it asks to be hidden by a local `__traceback_hide__`."""
+    step, repeated = place
+    frame = step.tb_frame
+    variables = _variables(frame)
+    hide = variables.get("__traceback_hide__")
+    if (type(hide) is bool or type(hide) is int) and hide:
+        return None
+    spot = _spot(_Code(frame.f_code), step.tb_lasti)
+    frames.characters -= spot.cost
+    return Frame(
+        file=spot.file,
+        function=spot.function,
+        module=frames.text(plain_name(dict.get(frame.f_globals, "__name__")), MAX_NAME),
+        line=step.tb_lineno or 0,
+        columns=spot.columns,
+        source=_source(step, values, frames),
+        locals=_locals(variables, frame.f_code, values, nodes),
+        in_app=spot.in_app,
+        repeated=repeated,
+    )
+
+
+# Variables.
+
+
+def _variables(frame: FrameType) -> Mapping[str, Any]:
+    """Return the namespace of a frame; none where it is of somebody's own making.
+
+    A metaclass may have made that of a class body, and its methods would run.
+    """
+    names = frame.f_locals
+    known = type(names) is dict or type(names) is _LOCALS_VIEW
+    return names if known else {}
+
+
+def _locals(
+    variables: Mapping[str, Any], code: CodeType, values: Budget, nodes: int
+) -> dict[str, Description]:
+    if values.characters <= 0:
+        return {}
+    # Taken in one step: another thread may add to the names of a module.
+    pairs = list(islice(variables.items(), MAX_GLOBALS))
+    if not code.co_flags & CO_OPTIMIZED:  # no function
+        pairs = [pair for pair in pairs if not _is_definition(pair[1])]
+    return describe_names(pairs, values, limit=MAX_LOCALS, nodes=nodes)
+
+
+def _is_definition(value: object) -> bool:
+    """Tell whether *value* is what a module is full of, and no variable."""
+    return issubclass(type(value), (type, ModuleType, FunctionType, BuiltinFunctionType))
+
+
+# Places in the code.
+
+
+class _Code:
+    """A code object as a key: its own hash is made of its constants, which may be anybody's."""
+
+    __slots__ = ("code",)
+
+    def __init__(self, code: CodeType) -> None:
+        self.code = code
+
+    def __hash__(self) -> int:
+        return id(self.code)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Code) and self.code is other.code
+
+
+class _Spot(NamedTuple):
+    """What is always the same of a frame that stands at one instruction of one function."""
+
+    file: str
+    function: str
+    in_app: bool
+    columns: _Columns | None
+    cost: int
+    """Characters of JSON."""
+
+
+@lru_cache(maxsize=MAX_CACHED)
+def _spot(key: _Code, instruction: int) -> _Spot:
+    # Cached for the columns: half of what `traceback.format_exception` takes goes into them.
+    code = key.code
+    file = plain(code.co_filename, MAX_FILE_NAME) or "?"  # nothing would mean a gap
+    function = plain_name(code.co_qualname)
+    cost = FRAME_COST + len(encode_basestring_ascii(file + function))
+    return _Spot(file, function, _is_app(file), _columns(code, instruction // 2), cost)
+
+
+def _is_app(file: str) -> bool:
+    """Tell whether code of *file* is the app's: no package's, not the standard library's."""
+    if file.startswith("<frozen ") or any(part in file for part in _PACKAGES):
+        return False
+    return file == _DEMO or not file.startswith((_STDLIB, _OWN))
+
+
+def _columns(code: CodeType, index: int) -> _Columns | None:
+    """Return first line, last line, first column, end column (PEP 657), if all are known."""
+    if not 0 <= index <= MAX_INSTRUCTIONS:
+        return None
+    first, last, start, end = next(islice(code.co_positions(), index, None), (None,) * 4)
+    if first is None or last is None or start is None or end is None:
+        return None
+    return first, last, start, end
+
+
+# Source.
+
+
+def _source(step: TracebackType, values: Budget, frames: Budget) -> _Lines:
+    # Made exact: it is going to be hashed.
+    file = str.__str__(step.tb_frame.f_code.co_filename)
+    try:
+        lines = _lines(file, step, values.deadline)
+        window, cost = _window(file, step.tb_lineno, id(lines)) if lines else ((), 0)
+    except Exception:  # a loader of somebody's own, or a file that is no text
+        return ()
+    if cost > frames.characters:
+        return ()
+    frames.characters -= cost
+    return window
+
+
+@lru_cache(maxsize=MAX_CACHED)
+def _window(file: str, line: int, version: int) -> tuple[_Lines, int]:
+    """Return the lines around *line*, and the characters of JSON in them.
+
+    *version* is new when `linecache` has read the file again.
+    """
+    first = max(line - 1 - CONTEXT_LINES, 0)
+    lines = linecache.getlines(file)[first : line + CONTEXT_LINES]
+    texts = [plain(text.rstrip("\n"), MAX_LINE) for text in lines]
+    return tuple(enumerate(texts, first + 1)), sum(map(len, map(encode_basestring_ascii, texts)))
+
+
+def _lines(file: str, step: TracebackType, deadline: float) -> list[str]:
+    """Return the lines of *file*, as long as it is quick to read.
+
+    What `linecache` has is not checked against the disk: these are the lines that ran.
+    """
+    entry = linecache.cache.get(file, ())
+    if len(entry) > 1:
+        return entry[2]
+    # A loader may be noted there, and no lines yet.
+    if perf_counter() > deadline:
+        return []
+    try:
+        status = os.stat(file)  # noqa: PTH116 - `pathlib` is slow to import, and unused else
+    except (OSError, ValueError):
+        if not linecache.lazycache(file, step.tb_frame.f_globals):
+            return []
+    else:
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_SOURCE_SIZE:
+            return []
+    return linecache.getlines(file)
