@@ -24,8 +24,8 @@ from errata.anatomy import (
     type_name,
     type_names,
 )
+from errata.budget import Budget
 from errata.chain import draw_failure, outline_failure
-from errata.describe import Budget
 from errata.report import Crumb, Failure, Mechanism, Phase, Query, Report, RequestInfo
 from errata.scope import draw_request
 

@@ -28,7 +28,7 @@ from errata.anatomy import (
     type_name,
     type_names,
 )
-from errata.describe import Budget
+from errata.budget import Budget
 from errata.message import MAX_MESSAGE, Messages
 from errata.report import Failure, Frame
 from errata.stack import FRAME_CHARACTERS, MAX_FRAMES, draw_frames

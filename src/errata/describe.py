@@ -16,7 +16,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import chain, islice
-from json.encoder import encode_basestring_ascii
 from math import isfinite
 from time import perf_counter
 from typing import Any, Final, TypeAlias
@@ -27,21 +26,17 @@ from errata.anatomy import (
     instance_attributes,
     mro_of,
     namespace_of,
-    plain,
     plain_name,
     qualname_of,
     type_name,
 )
+from errata.budget import ASCII_ESCAPE, MAX_NODES, SHORT, WORST_ESCAPE, Budget, Known
 from errata.readings import Reader, reader_of
 from errata.report import Description
 
 
-MAX_CHARACTERS: Final = 300_000
-"""Characters of JSON that the values of one capture fill: a report stays under 1 MB."""
-MAX_NODES: Final = 4_000
-"""Elements, entries and attributes in one capture: each takes about half a microsecond."""
-MAX_SECONDS: Final = 0.1
-"""After this nothing more is drawn: an error must not stall the other requests of its loop."""
+__all__ = ["Budget", "describe", "describe_names"]
+
 MAX_DEPTH: Final = 4
 """Containers within containers."""
 MAX_ITEMS: Final = 10
@@ -55,69 +50,15 @@ MAX_TEXT: Final = 1_000
 MAX_BYTES: Final = 256
 NODE_COST: Final = 64
 """Characters of JSON around one picture: its keys, its address and the quotes."""
-WORST_ESCAPE: Final = 12
-"""Characters of JSON for one beyond the Basic Multilingual Plane: two `\\uXXXX`."""
-
 _MIN_INT: Final = -(2**63)
 _MAX_INT: Final = 2**63 - 1
 _FIRST: Final = slice(MAX_ITEMS)
-_SHORT: Final = 40
 
 _Path: TypeAlias = tuple[int, ...]
 _Picture: TypeAlias = dict[str, Description]
-_Drawer: TypeAlias = Callable[[Any, str, "Budget", _Path], _Picture]
+_Drawer: TypeAlias = Callable[[Any, str, Budget, _Path], _Picture]
 _Drawing: TypeAlias = tuple[str, int, _Drawer]
 """The name of a type, the characters around a picture of it, and how to draw one."""
-_Known: TypeAlias = tuple[_Picture, int, int]
-"""A picture, and the nodes and characters that it took."""
-_UNKNOWN: Final[_Known] = ({}, MAX_NODES, 0)
-
-
-class Budget:
-    """What one capture may spend on pictures: *characters* of JSON, *nodes* and *seconds*.
-
-    Args:
-        lasting: all values live longer than the budget. Then what several frames of a stack
-            hand on to each other is drawn once.
-    """
-
-    __slots__ = ("characters", "deadline", "known", "nodes")
-
-    def __init__(
-        self,
-        *,
-        characters: int = MAX_CHARACTERS,
-        nodes: int = MAX_NODES,
-        seconds: float = MAX_SECONDS,
-        lasting: bool = False,
-    ) -> None:
-        self.characters = characters
-        self.nodes = nodes
-        self.deadline = perf_counter() + seconds  # may be put off
-        self.known: dict[int, _Known] | None = {} if lasting else None
-
-    def text(self, text: str, limit: int) -> str:
-        """Return *text* as exact `str`, cut to about *limit* characters, and pay for it.
-
-        What is longer keeps head and tail and says between them how much is missing; lone
-        surrogates become backslash escapes.
-        """
-        if type(text) is str and len(text) <= _SHORT and text.isascii():
-            # The worst case: to count the escapes takes longer than so little is worth.
-            self.characters -= 6 * len(text)
-            return text
-        short = plain(text, limit)
-        cost = len(encode_basestring_ascii(short))
-        room = max(self.characters, 0)
-        if cost > room:
-            # As if it were escaped evenly; and if it is not, as if at its worst.
-            short = plain(text, len(short) * room // cost)
-            cost = len(encode_basestring_ascii(short))
-            if cost > room:
-                short = plain(text, room // WORST_ESCAPE)
-                cost = len(encode_basestring_ascii(short))
-        self.characters -= cost
-        return short
 
 
 def describe(value: object, budget: Budget, *, depth: int = MAX_DEPTH) -> Description:
@@ -139,7 +80,7 @@ def describe_names(
 ) -> dict[str, Description]:
     """Draw the first *limit* named values, such as the locals of a frame, in at most *nodes*.
 
-    What is no name, and names with two underscores in front, are left out.
+    What is no name, and names with two underscores in front, are left out. Never raises.
     """
     # Once for all of them: so few nodes are drawn in a fraction of a millisecond.
     if perf_counter() > budget.deadline:
@@ -158,10 +99,13 @@ def _draw_named(
     named = {
         name: value for name, value in pairs if type(name) is str and not name.startswith("__")
     }
-    text = "".join(named)
-    budget.characters -= 6 * len(text)
-    if len(named) > limit or len(text) > MAX_NAME or not text.isascii():
+    if len(named) > limit or max(map(len, named), default=0) > MAX_NAME:
         named = {plain_name(name): value for name, value in islice(named.items(), limit)}
+    text = "".join(named)
+    if not text.isascii():
+        named = {plain_name(name): value for name, value in named.items()}
+    safe = text.isascii() and text.isprintable()  # but for quotes
+    budget.characters -= len(text) * (2 if safe else WORST_ESCAPE)
     return dict(zip(named, _draw_all(list(named.values()), budget, path), strict=True))
 
 
@@ -176,8 +120,8 @@ def _draw_all(values: Sequence[Any], budget: Budget, path: _Path) -> list[Descri
         cls = type(value)
         if (cls is int and _MIN_INT <= value <= _MAX_INT) or value is None or cls is bool:
             drawn.append(value)
-        elif cls is str and len(value) <= _SHORT and value.isascii():
-            budget.characters -= 6 * len(value)  # as `Budget.text`, without the call
+        elif cls is str and len(value) <= SHORT and value.isascii():
+            budget.characters -= ASCII_ESCAPE * len(value)  # as `Budget.text`, without the call
             drawn.append(value)
         elif cls is float and isfinite(value):
             drawn.append(value)
@@ -208,17 +152,17 @@ def _draw(value: Any, cls: type, budget: Budget, path: _Path) -> _Picture:
 
 
 def _draw_once(
-    value: object, name: str, budget: Budget, draw: _Drawer, known: dict[int, _Known]
+    value: object, name: str, budget: Budget, draw: _Drawer, known: dict[int, Known]
 ) -> _Picture:
     """Draw *value*, unless there is a picture of it already that fits into the budget."""
-    picture, nodes, characters = known.get(id(value), _UNKNOWN)
-    if nodes > budget.nodes:
-        nodes, characters = budget.nodes, budget.characters
-        picture = draw(value, name, budget, ())
-        known[id(value)] = picture, nodes - budget.nodes, characters - budget.characters
-        return picture
-    budget.nodes -= nodes
-    budget.characters -= characters
+    found = known.get(id(value))
+    if found is not None and found[1] <= budget.nodes:
+        budget.nodes -= found[1]
+        budget.characters -= found[2]
+        return found[0]
+    nodes, characters = budget.nodes, budget.characters
+    picture = draw(value, name, budget, ())
+    known[id(value)] = picture, nodes - budget.nodes, characters - budget.characters
     return picture
 
 

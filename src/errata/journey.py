@@ -16,6 +16,7 @@ from errata.reply import Reply
 from errata.report import Mechanism, Phase
 from errata.reporter import Reporter, Sighting
 from errata.request import BodyReplay, ErrorRequest
+from errata.witness import current_cell
 
 
 class Scene(Protocol):
@@ -86,7 +87,7 @@ class Journey:
         channel: Channel,
         exc: Exception,
         claims: Sequence[Claim],
-        mechanism: Mechanism = "escaped",
+        mechanism: Mechanism | None = None,
     ) -> bool:
         """Answer *exc* and report it; return True if it must go out again.
 
@@ -203,15 +204,20 @@ class Journey:
         await reply.run(answer, scope, channel.receive)
 
 
-def sight(scene: Scene, exc: Exception, *, mechanism: Mechanism = "escaped") -> Sighting:
-    """Return the sighting of *exc* in *scene*, with a new error id."""
+def sight(scene: Scene, exc: Exception, *, mechanism: Mechanism | None = None) -> Sighting:
+    """Return the sighting of *exc* in *scene*, with a new error id.
+
+    Unless told, the mechanism is that of the framework's hook which has shown it, or else
+    `escaped`.
+    """
+    cell = current_cell.get()
     return Sighting(
         exc=exc,
         traceback=exc.__traceback__,
         error_id=new_error_id(),
         scope=scene.scope,
         phase=scene.phase,
-        mechanism=mechanism,
+        mechanism=mechanism or (cell.mechanism if cell is not None else "escaped"),
         duration=scene.duration,
         status=scene.app_status or None,
         body=scene.body,

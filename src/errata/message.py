@@ -15,7 +15,7 @@ from time import perf_counter
 from typing import Any, Final, TypeAlias
 
 from errata.anatomy import args_of, exception_dict, mro_of, namespace_of, plain, type_name
-from errata.describe import Budget
+from errata.budget import Budget
 from errata.readings import MAX_INT_BITS
 
 
@@ -115,11 +115,8 @@ def _unprintable(exc: BaseException, reason: str) -> str:
 
 def _plain_message(exc: BaseException) -> str | None:
     """Return the message if C code alone makes it, and little of it; else None."""
-    method: Any = None
-    for cls in mro_of(type(exc)):
-        method = namespace_of(cls).get("__str__")
-        if method is not None:
-            break
+    cls = next(cls for cls in mro_of(type(exc)) if "__str__" in namespace_of(cls))
+    method = namespace_of(cls)["__str__"]
     if method is _BASE_STR:
         args = args_of(exc)
         # The frequent case; of any length, because nothing is copied.

@@ -34,6 +34,7 @@ from starlette.types import Receive, Scope, Send
 from errata.answers import Answers
 from errata.asgi2 import as_asgi3
 from errata.client import TrustedProxies
+from errata.connect import connect as connect_framework
 from errata.exceptions import (
     ASGIProtocolError,
     UnexplainedError,
@@ -43,8 +44,8 @@ from errata.exceptions import (
 )
 from errata.exchange import (
     BODY,
-    ENGAGED,
     DONE,
+    ENGAGED,
     HELD,
     NEW,
     TAIL,
@@ -62,6 +63,7 @@ from errata.report import Sink
 from errata.reporter import Reporter
 from errata.trail import attach_trail_handler, end_trail, with_trail
 from errata.websocket import CONNECTING, DENYING, INTERNAL_ERROR, REASON, Conversation
+from errata.witness import current_cell, with_cell
 
 
 if TYPE_CHECKING:
@@ -95,6 +97,7 @@ class ErrorMiddleware:
         trail: record log lines and queries of each request; None: in debug only.
         log: write one line for each error through structlog.
         report_handled: report also what a handler answered below 500.
+        connect: hook into a framework that swallows its exceptions.
 
     Raises:
         TypeError: *app*, *handlers*, *redactor* or a sink is of the wrong kind.
@@ -120,6 +123,7 @@ class ErrorMiddleware:
         trail: bool | None = None,
         log: bool = True,
         report_handled: bool = False,
+        connect: bool = True,
     ) -> None:
         self.app = as_asgi3(app)
         registry = _check_kind("handlers", handlers, ExceptionHandlers, "register on one")
@@ -156,15 +160,22 @@ class ErrorMiddleware:
         if not debug and templates is None:
             self.handlers.follow(self)
         self._app = self.app
+        self._framework = connect_framework(self.app) if connect else None
+        if self._framework not in {None, "starlette"}:
+            self._app = with_cell(self._app)
         if debug if trail is None else trail:
             attach_trail_handler()
-            self._app = with_trail(self.app, self)
+            self._app = with_trail(self._app, self)
         if log:
             attach_server_filter()
 
     def exception_handler(self, *keys: Key) -> Callable[[HandlerT], HandlerT]:
         """Register the decorated function, as `ExceptionHandlers.exception_handler` does."""
         return self.handlers.exception_handler(*keys)
+
+    def __repr__(self) -> str:
+        connected = f", connected to {self._framework}" if self._framework else ""
+        return f"<ErrorMiddleware around {self.app!r:.200}{connected}>"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -231,7 +242,10 @@ class ErrorMiddleware:
     async def settle(self, exchange: Exchange) -> None:
         """Release a complete held answer, or answer in its place if it is a default."""
         try:
-            if exchange.has_own_answer or exchange.scope.get("method") == "HEAD":
+            exc = _swallowed(exchange)
+            if exc is not None:
+                await self._journey.answer(exchange, exc, self.handlers.claims(exc))
+            elif exchange.has_own_answer or exchange.scope.get("method") == "HEAD":
                 await exchange.release()
             else:
                 await self._answer_default(exchange, exchange.app_status)
@@ -311,6 +325,12 @@ class ErrorMiddleware:
             response = JSONResponse({"error": "Internal server error"}, 500)
             await self._journey.send(channel, response)
             return self._raise_unhandled
+
+
+def _swallowed(exchange: Exchange) -> Exception | None:
+    """Return the exception behind a 5xx that the framework swallowed, if a hook has shown it."""
+    cell = current_cell.get()
+    return cell.take() if cell is not None and exchange.app_status >= 500 else None
 
 
 def _is_gone(channel: Exchange | Conversation, exc: Exception) -> bool:

@@ -142,7 +142,13 @@ class Event(NamedTuple):
     runs: Sequence[Run] = ()
 
 
-_Task: TypeAlias = Event | tuple[str, Failure]
+class _Relative(NamedTuple):
+    label: str
+    failure: Failure
+    is_member: bool = False
+
+
+_Task: TypeAlias = Event | _Relative
 
 
 class Outline:
@@ -202,7 +208,7 @@ class Outline:
 
     def chain(self, failure: Failure) -> Iterator[Event]:
         """Walk through what stands behind *failure*; without recursion, for it may be deep."""
-        tasks = _tasks(failure, inside=())[::-1]
+        tasks = [*_members(failure), *_led_to(failure)][::-1]
         sections = 0
         while tasks:
             task = tasks.pop()
@@ -211,9 +217,8 @@ class Outline:
                 continue
             sections += 1
             if sections < MAX_SECTIONS:
-                label, failure = task
-                yield self._section(label, failure)
-                tasks += _tasks(failure, inside=(Event(closes="section"),))[::-1]
+                yield self._section(task.label, task.failure)
+                tasks += _after(task)[::-1]
             elif sections == MAX_SECTIONS:
                 yield Event("note", label="More exceptions are left out.")
 
@@ -228,22 +233,31 @@ class Outline:
         )
 
 
-def _tasks(failure: Failure, inside: tuple[Event, ...]) -> list[_Task]:
-    """Return what is to be shown within *failure*, the events that end it, and what led to it."""
+def _after(task: _Relative) -> list[_Task]:
+    """Return what follows: what led to a member stands inside it, or it would seem the group's."""
+    members, led_to = _members(task.failure), _led_to(task.failure)
+    close = Event(closes="section")
+    return [*members, *led_to, close] if task.is_member else [*members, close, *led_to]
+
+
+def _members(failure: Failure) -> list[_Task]:
     count = len(failure.members)
-    tasks: list[_Task] = [
-        (f"Member {number} of {count}:", member)
+    return [
+        _Relative(f"Member {number:,} of {count:,}:", member, is_member=True)
         for number, member in enumerate(failure.members[:MAX_SECTIONS], 1)
     ]
-    tasks += inside
+
+
+def _led_to(failure: Failure) -> list[_Task]:
+    tasks: list[_Task] = []
     if failure.cause is not None:
-        tasks.append(("Caused by", failure.cause))
+        tasks.append(_Relative("Caused by", failure.cause))
     if failure.context is not None:
-        tasks.append(("Raised while handling", failure.context))
+        tasks.append(_Relative("Raised while handling", failure.context))
     if failure.suppressed is not None:
         label = f"Hidden by “raise … from”: {type_name(failure.suppressed)}"
-        hidden = ("Raised while handling", failure.suppressed)
-        tasks += [Event("hidden", label=one_line(label)), hidden, Event(closes="hidden")]
+        relative = _Relative("Raised while handling", failure.suppressed)
+        tasks += [Event("hidden", label=one_line(label)), relative, Event(closes="hidden")]
     return tasks
 
 

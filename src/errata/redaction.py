@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import islice
-from typing import Any, AnyStr, TypeVar, cast
+from typing import Any, AnyStr, TypeVar
 from urllib.parse import unquote_plus
 
 from errata.masking import MAX_ITEMS, WITHHELD, DescriptionWalk, LiveWalk, unless_same

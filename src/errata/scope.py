@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 from urllib.parse import parse_qsl
 
 from errata.anatomy import instance_dict
-from errata.describe import Budget
+from errata.budget import Budget
 from errata.report import RequestInfo
 
 

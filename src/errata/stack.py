@@ -22,7 +22,8 @@ from types import (
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from errata.anatomy import MAX_NAME, plain, plain_name
-from errata.describe import Budget, describe_names
+from errata.budget import Budget
+from errata.describe import describe_names
 from errata.report import Description, Frame
 
 
