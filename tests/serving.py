@@ -224,11 +224,13 @@ def _hypercorn(
     for name, value in options.items():
         setattr(config, name, value)
     ends: list[Callable[[], None]] = []
+    stopped = threading.Event()
 
     async def wait_for_end() -> None:
         end, token = anyio.Event(), anyio.lowlevel.current_token()
         ends.append(lambda: anyio.from_thread.run_sync(end.set, token=token))
-        await end.wait()
+        if not stopped.is_set():
+            await end.wait()
 
     async def main() -> None:
         # Hypercorn closes the socket that it works with.
@@ -237,6 +239,7 @@ def _hypercorn(
         await serve(app, config, shutdown_trigger=wait_for_end, mode="asgi")
 
     def stop() -> None:
+        stopped.set()
         for end in ends:
             with suppress(RuntimeError):
                 end()

@@ -63,6 +63,8 @@ def scope_of(peer: Any, *headers: tuple[str, str | bytes], kind: str = "http") -
         ("10.0.0.0/8", "::ffff:10.1.2.3", True),
         ("::ffff:10.0.0.0/104", "10.1.2.3", True),
         ("::ffff:10.0.0.1", "10.0.0.1", True),
+        ("::ffff:0:0/96", "203.0.113.9", True),
+        ("::/95", "203.0.113.9", False),
         ("testclient", "testclient", True),
         ("testclient", "TestClient", False),
         ("testclient", None, False),
@@ -437,6 +439,7 @@ def test_a_pinned_header(header: str, headers: list[tuple[str, str]], expected: 
         (None, "unix:", None),
         (None, "unix", None),
         (None, "garbage", None),
+        (None, "203.0.113.9, /run/a:b", None),
         (None, "", None),
         ("unix", "garbage", "unix"),
         ("203.0.113.8", "1.1.1.1", "203.0.113.8"),
@@ -503,6 +506,7 @@ def test_requests_and_scopes_of_every_kind() -> None:
 
     askers: list[Any] = [http, websocket, Scope(), Request(http), HTTPConnection(http)]
     askers.append(WebSocket(websocket, never, never))  # type: ignore[arg-type]
+    askers.append({**http, "headers": ((b"X-FORWARDED-For", b"203.0.113.9"),)})
     for asker in askers:
         assert client_ip(asker, PROXIES) == "203.0.113.9"
         assert peer_host(asker) == PROXY

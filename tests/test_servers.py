@@ -288,6 +288,7 @@ class H2Client:
 
     def get(self) -> list[h2.events.Event]:
         headers = {":method": "GET", ":scheme": "http", ":authority": "localhost", ":path": "/"}
+        headers["te"] = "trailers"
         self.connection.send_headers(1, list(headers.items()), end_stream=True)
         events: list[h2.events.Event] = []
         with self.socket:

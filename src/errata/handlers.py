@@ -219,7 +219,10 @@ async def call(claim: Claim, request: object) -> ASGIApp:
     if _is_async(handler):
         answer: Any = await handler(request, exc)  # type: ignore[misc]
     else:
-        answer = await anyio.to_thread.run_sync(handler, request, exc, limiter=_threads())
+        # In a tuple: trio refuses a thread's result that is a coroutine.
+        (answer,) = await anyio.to_thread.run_sync(
+            lambda: (handler(request, exc),), limiter=_threads()
+        )
         if inspect.isawaitable(answer):
             answer = await answer
     if not callable(answer):
