@@ -135,7 +135,6 @@ IDENTITY = "00000000-0000-0001-0000-0000000000ff"
         (int, {"type": "type", "text": "int"}),
         (json, {"type": "module", "text": "json"}),
     ],
-    ids=lambda value: type(value).__name__,
 )  # fmt: skip
 def test_builtin_values_are_shown_by_value(value: object, expected: object) -> None:
     """Built-in types and the standard library's everyday values are readable."""
@@ -209,18 +208,18 @@ def test_classes_that_hide_a_secret_are_not_opened(secret: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "make",
+    "value",
     [
-        lambda: (character for character in ""),
-        threading.Lock,
-        lambda: reversed([1]),
-        {"a": 1}.items,
-        lambda: hostile.__code__,
+        (character for character in ""),
+        threading.Lock(),
+        reversed([1]),
+        {"a": 1}.items(),
+        hostile.__code__,
     ],
 )
-def test_machinery_is_type_and_address(make: Callable[[], object]) -> None:
+def test_machinery_is_type_and_address(value: object) -> None:
     """What has a state of its own is not touched."""
-    assert picture(make()).keys() == {"type", "address"}
+    assert picture(value).keys() == {"type", "address"}
 
 
 # Hostile values.
@@ -289,39 +288,41 @@ def test_no_override_of_a_builtin_runs(base: type, args: Any, shown: dict[str, o
     assert drawn == shown
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        MOMENT.replace(tzinfo=hostile(dt.tzinfo)),
-        dt.time(tzinfo=hostile(dt.tzinfo)),
-        hostile(decimal.Decimal, "1"),
-        hostile(dt.datetime, 2024, 1, 1),
-        hostile(type(json)),
-        collections.defaultdict(hostile(object)),
-    ],
-    ids=lambda value: type(value).__mro__[-2].__name__,
-)
-def test_no_helper_of_a_value_runs(value: object) -> None:
-    """A time zone, a default factory or a subclass of a known class is never called."""
-    assert picture(value)["type"]
+HELPED: dict[str, Callable[[], object]] = {
+    "datetime": lambda: MOMENT.replace(tzinfo=hostile(dt.tzinfo)),
+    "time": lambda: dt.time(tzinfo=hostile(dt.tzinfo)),
+    "decimal": lambda: hostile(decimal.Decimal, "1"),
+    "child of datetime": lambda: hostile(dt.datetime, 2024, 1, 1),
+    "module": lambda: hostile(type(json)),
+    "thread local": lambda: hostile(threading.local),
+    "defaultdict": lambda: hostile(collections.defaultdict),
+}
+
+
+@pytest.mark.parametrize("make", HELPED.values(), ids=HELPED)
+def test_no_helper_of_a_value_runs(make: Callable[[], object]) -> None:
+    """A time zone or a subclass of a known class is never called."""
+    assert picture(make())["type"]
 
 
 def test_parts_put_there_by_force_are_not_run() -> None:
     """A known class may hold anything, and then it is only its type."""
     identity = uuid.uuid4()
     object.__setattr__(identity, "int", hostile(int, 1))
-    path = pathlib.PurePosixPath(hostile(str, "a"))
+    path = pathlib.PurePosixPath("a")
+    parts = "_raw_paths" if hasattr(path, "_raw_paths") else "_parts"
+    object.__setattr__(path, parts, [hostile(str, "a")])
     assert picture(identity) == {"type": "uuid.UUID"}
-    assert picture(path)["type"].startswith("pathlib.")
+    assert picture(path).keys() == {"type"}
 
 
 def test_odd_names_of_types_are_survived() -> None:
     """A class without a module, or with one that is no text, still has a name."""
     nameless = type("Nameless", (), {"__module__": hostile(object)})
     assert picture(nameless())["type"] == "?.Nameless"
-    deleted = type("Deleted", (), {})
-    del deleted.__module__
-    assert picture(deleted())["type"].endswith("Deleted")
+    namespace: dict[str, Any] = {}
+    exec("Homeless = type('Homeless', (), {})", namespace)
+    assert picture(namespace["Homeless"]())["type"].endswith("Homeless")
     long = type("L" * 1_000_000, (), {"__qualname__": hostile(str, "\ud800" * 1_000_000)})
     assert len(picture(long())["type"]) < 2_000
 
@@ -382,10 +383,11 @@ def test_one_object_twice_is_no_cycle() -> None:
 def test_huge_values_are_fast() -> None:
     """Size costs nothing: nothing is copied, searched or counted in Python."""
     text, numbers = "a" * 100_000_000, [0] * 5_000_000
-    mapping = dict.fromkeys(range(300_000))
+    raw, mapping = bytes(50_000_000), dict.fromkeys(range(300_000))
+    numbered = set(mapping)
     with Stopwatch():
         for _ in range(100):
-            drawn = picture([text, numbers, bytes(50_000_000), mapping, set(mapping)])
+            drawn = picture([text, numbers, raw, mapping, numbered])
     assert len(json.dumps(drawn)) < 10_000
 
 
@@ -498,11 +500,11 @@ SCALARS = (
     | st.binary()
     | st.datetimes(timezones=st.timezones() | st.none())
     | st.timedeltas()
-    | st.decimals()
+    | st.decimals(allow_nan=False)
     | st.uuids()
 )
 VALUES = st.recursive(
-    SCALARS,
+    SCALARS | st.decimals(allow_nan=True),
     lambda inner: (
         st.lists(inner)
         | st.lists(inner).map(tuple)
@@ -512,6 +514,7 @@ VALUES = st.recursive(
         | st.dictionaries(st.text(st.characters()), inner).map(lambda names: Plain(**names))
         | st.lists(inner).map(lambda args: ValueError(*args))
     ),
+    max_leaves=20,
 )
 
 

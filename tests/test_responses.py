@@ -1086,7 +1086,7 @@ def test_defaults_under_any_spelling(status: int) -> None:
     ("status", "headers", "body", "expected"),
     [
         (404, [], b"", True),
-        (500, [(b"content-encoding", b"identity")], b"", True),
+        (500, [(b"content-encoding", b"Identity")], b"", True),
         (500, [(b"content-encoding", b"br")], b"", False),
         (500, [(b"Content-Encoding", b"gzip")], b"Internal Server Error", False),
         (200, [], b"", False),

@@ -15,8 +15,8 @@ from typing import Any, Final
 
 MAX_NAME: Final = 200
 """Characters of the name of a type, attribute or variable."""
-MAX_CLASS_NAMES: Final = 500
-"""Names of one class that are searched for slots."""
+MAX_ATTRIBUTES: Final = 500
+"""Names of one class that are searched for slots, and of one instance."""
 
 mro_of: Final[Callable[[type], tuple[type, ...]]] = type.__dict__["__mro__"].__get__
 """The method resolution order of a class."""
@@ -123,7 +123,8 @@ def instance_attributes(value: object) -> Iterator[tuple[object, object]]:
         if state is None:
             state = _own_dict(value, namespace)
     if state is not None:
-        yield from dict.items(state)
+        # In one C call, which no other thread can get between.
+        yield from list(islice(dict.items(state), MAX_ATTRIBUTES))
 
 
 def _own_dict(value: object, namespace: MappingProxyType[str, Any]) -> dict[str, Any] | None:
@@ -140,7 +141,7 @@ def _filled_slots(
     value: object, namespace: MappingProxyType[str, Any]
 ) -> Iterator[tuple[str, object]]:
     # Not the names that `__slots__` lists: those of private slots are mangled.
-    for name, member in islice(namespace.items(), MAX_CLASS_NAMES):
+    for name, member in islice(namespace.items(), MAX_ATTRIBUTES):
         if type(member) is MemberDescriptorType:
             try:
                 yield name, member.__get__(value)

@@ -63,8 +63,8 @@ class Budget:
         cost = len(encode_basestring_ascii(short))
         room = max(self.characters, 0)
         if cost > room:
-            # As if it were escaped evenly; and if it is not, as if at its worst.
-            short = plain(text, len(short) * room // cost)
+            # As if it were escaped more or less evenly; if it is not, as if at its worst.
+            short = plain(text, len(short) * room // cost * 9 // 10)
             cost = len(encode_basestring_ascii(short))
             if cost > room:
                 short = plain(text, room // WORST_ESCAPE)

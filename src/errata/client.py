@@ -215,11 +215,8 @@ def _member(spec: str) -> Network | str:
 
 def _without_mapping(network: Network) -> Network:
     """Return the IPv4 network that *network* maps into IPv6 (RFC 4291, section 2.5.5.2)."""
-    if isinstance(network, IPv6Network) and network.prefixlen >= 96:
-        mapped = network.network_address.ipv4_mapped
-        if mapped is not None:
-            return IPv4Network((mapped, network.prefixlen - 96))
-    return network
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    return network if mapped is None else IPv4Network((mapped, network.prefixlen - 96))
 
 
 def _header_name(header: object) -> str:
@@ -351,4 +348,4 @@ def _host(hop: str) -> str:
     """Return *hop* without brackets and port; what can be no address becomes the text "?"."""
     if match := _HOP.fullmatch(hop):
         return match[1] or match[2]
-    return hop if ":" in hop and hop[0] not in "[/" else "?"
+    return hop if ":" in hop and hop[0] != "/" else "?"

@@ -43,8 +43,6 @@ MAX_ITEMS: Final = 10
 """Elements of one sequence or set (Sentry shows as many)."""
 MAX_ENTRIES: Final = 20
 """Pairs of one mapping, attributes of one object: an ASGI scope has about fifteen."""
-MAX_SEARCHED: Final = 500
-"""Attributes of one object that are looked at to find those that are shown."""
 MAX_TEXT: Final = 1_000
 """Characters of one text: a screenful."""
 MAX_BYTES: Final = 256
@@ -275,8 +273,7 @@ def _attributes(
     room = min(MAX_ENTRIES, budget.nodes)
     if len(path) >= MAX_DEPTH or room <= 0:
         return picture
-    searched = islice(pairs, MAX_SEARCHED)
-    drawn = _draw_named(searched, room, budget, (*path, id(value)))
+    drawn = _draw_named(pairs, room, budget, (*path, id(value)))
     if drawn:
         budget.nodes -= len(drawn)
         picture["attributes"] = drawn

@@ -28,7 +28,13 @@ MAX_VALUE: Final = 500
 """Characters of one header, variable or log line."""
 
 MAX_BLOCK: Final = 8_192
-"""Characters of a message, a body, a statement."""
+"""Characters of a message or a body."""
+
+MAX_STATEMENT: Final = 2_000
+"""Characters of a database statement."""
+
+MAX_DOCUMENT: Final = 500_000
+"""Characters of a document, whatever the report holds; most have a tenth of it."""
 
 
 def facts(report: SafeReport) -> list[tuple[str, str]]:
@@ -46,7 +52,7 @@ def facts(report: SafeReport) -> list[tuple[str, str]]:
         ("Phase", "" if report.phase == "request" else report.phase.replace("_", " ")),
         ("Handled", "by a handler of the app" if report.handled else ""),
     ]
-    return [(name, one_line(value)) for name, value in rows if value]
+    return [(name, _value(value)) for name, value in rows if value]
 
 
 def milliseconds(seconds: float | None) -> str:
@@ -74,7 +80,8 @@ def queries_summary(queries: Iterable[Query]) -> str:
 
 def text_report(report: SafeReport) -> str:
     """Return the report as plain text: traceback, variables, request, queries and log."""
-    return "\n".join(visible(line) for line in _text_lines(report)) + "\n"
+    lines = (visible(line) for line in _text_lines(report))
+    return clip("\n".join(lines), MAX_DOCUMENT) + "\n"
 
 
 def _text_lines(report: SafeReport) -> Iterator[str]:
@@ -127,7 +134,9 @@ def _query_rows(report: SafeReport) -> list[str]:
     rows = []
     for query in report.queries[:MAX_ROWS]:
         params = "" if query.params is None else f"  -- {brief(query.params, MAX_VALUE)}"
-        rows.append(f"{milliseconds(query.duration):>10}  {_value(query.sql, MAX_BLOCK)}{params}")
+        rows.append(
+            f"{milliseconds(query.duration):>10}  {_value(query.sql, MAX_STATEMENT)}{params}"
+        )
     return rows
 
 
@@ -152,7 +161,7 @@ def markdown_report(report: SafeReport) -> str:
 
     Every text of the error stands in code, within a fence that is longer than any in it.
     """
-    return "\n".join(_markdown_lines(report))
+    return clip("\n".join(_markdown_lines(report)), MAX_DOCUMENT)
 
 
 def _markdown_lines(report: SafeReport) -> Iterator[str]:

@@ -114,6 +114,16 @@ def is_disconnect(exc: BaseException) -> bool:
     )
 
 
+def forget_traceback(exc: BaseException) -> None:
+    """Let go of the frames of an exception that stays in.
+
+    An object that is raised again and again (a module-level singleton) collects the frames of
+    every request otherwise.
+    """
+    # Not the attribute: a `__setattr__` of the user's may do anything.
+    BaseException.with_traceback(exc, None)
+
+
 def raised_in(exc: BaseException, function: object) -> bool:
     """Tell whether *exc* passed through *function*, a Python function or method."""
     code = getattr(getattr(function, "__func__", function), "__code__", None)

@@ -12,7 +12,7 @@ from errata.pages import traceback_text
 from errata.report import SafeReport
 
 
-SERVER_LOGGERS: Final = ("uvicorn.error", "hypercorn.error", "_granian")
+SERVER_LOGGERS: Final = ("uvicorn.error", "hypercorn.error")
 """Where servers log an exception that leaves the app."""
 
 

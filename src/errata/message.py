@@ -1,21 +1,26 @@
 """The message of an exception: the one place where code of the app may run, under guard.
 
-`str(exc)` is called directly where only C code can run: the `__str__` of a built-in
-exception over plain values. Anything else gets a daemon thread and a little time, so that
-a `__str__` that sleeps, loops or raises `SystemExit` costs a placeholder and no more.
+`str(exc)` is called directly where only C code can run, and little of it: the `__str__` of
+a built-in exception over small built-in values. If the values are large, they are described
+instead: C code cannot be interrupted. Anything else gets a daemon thread and a little time,
+so that a `__str__` that sleeps, loops or raises `SystemExit` costs a placeholder and no more.
 """
 
 from __future__ import annotations
 
 import contextvars
+import json
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import islice
 from time import perf_counter
 from typing import Any, Final, TypeAlias
 
 from errata.anatomy import args_of, exception_dict, mro_of, namespace_of, plain, type_name
 from errata.budget import Budget
+from errata.describe import describe
 from errata.readings import MAX_INT_BITS
 
 
@@ -26,9 +31,9 @@ PATIENCE: Final = 0.1
 """Seconds that all `__str__` methods of one capture may take together: the event loop waits."""
 MAX_READERS: Final = 4
 """Threads in a `__str__` at once: if so many hang, the next message is withheld."""
-MAX_PLAIN_ITEMS: Final = 100
-MAX_PLAIN_TEXT: Final = 100_000
-"""What `repr` of the arguments may have to go through: some 100 microseconds."""
+MAX_PRINTED_ITEMS: Final = 1_000
+MAX_PRINTED_TEXT: Final = 100_000
+"""Elements and characters that `repr` may have to go through: some 200 microseconds."""
 
 _Read: TypeAlias = Callable[[BaseException], Any]
 
@@ -45,7 +50,7 @@ class Messages:
     def read(self, exc: BaseException, limit: int = MAX_MESSAGE) -> str:
         """Return `str(exc)`, cut to about *limit* characters, or a placeholder. Never raises."""
         try:
-            text = _plain_message(exc)
+            text = _builtin_message(exc)
         except Exception as raised:
             text = _unprintable(exc, f"__str__ raised {type_name(type(raised))}")
         return self._budget.text(self._ask(exc) if text is None else text, limit)
@@ -113,46 +118,57 @@ def _unprintable(exc: BaseException, reason: str) -> str:
     return f"<unprintable {type_name(type(exc))}: {reason}>"
 
 
-def _plain_message(exc: BaseException) -> str | None:
-    """Return the message if C code alone makes it, and little of it; else None."""
+def _builtin_message(exc: BaseException) -> str | None:
+    """Return the message if C code alone makes it; None if code of the app might run."""
     cls = next(cls for cls in mro_of(type(exc)) if "__str__" in namespace_of(cls))
     method = namespace_of(cls)["__str__"]
-    if method is _BASE_STR:
-        args = args_of(exc)
-        # The frequent case; of any length, because nothing is copied.
-        if len(args) == 1 and type(args[0]) is str:
-            return args[0]
-    reads = _READS.get(id(method))
-    if reads is None or not all(_is_plain(read(exc)) for read in reads):
+    args = args_of(exc)
+    if method is _BASE_STR and len(args) == 1 and type(args[0]) is str:
+        return args[0]  # the frequent case; of any length, because nothing is copied
+    printed = _READS.get(id(method))
+    if printed is None:
+        return None
+    room = _Room()
+    for read in printed:
+        room.take(read(exc))
+    if room.characters < 0 or room.items < 0:
+        shown = describe(args[0] if len(args) == 1 else args, Budget(characters=MAX_MESSAGE))
+        return json.dumps(shown, ensure_ascii=False)
+    if not room.only_builtin:
         return None
     text: str = method(exc)
     return text
 
 
-def _is_plain(value: object) -> bool:
-    """Tell whether `repr(value)` runs no code but C's, and not for long."""
-    pending = [value]
-    room = MAX_PLAIN_TEXT
-    seen = 0
-    while pending:
-        item: Any = pending.pop()
-        cls = type(item)
-        seen += 1
-        if cls is str or cls is bytes:
-            room -= len(item)
-        elif cls is int:
-            room -= 0 if item.bit_length() <= MAX_INT_BITS else MAX_PLAIN_TEXT + 1
-        elif cls is list or cls is tuple or cls is set or cls is frozenset or cls is dict:
-            if len(item) > MAX_PLAIN_ITEMS:
-                return False
-            pending.extend(item)
-            if cls is dict:
-                pending.extend(item.values())
-        elif not (item is None or cls is bool or cls is float or cls is complex or cls is type):
-            return False
-        if room < 0 or seen > MAX_PLAIN_ITEMS:
-            return False
-    return True
+class _Room:
+    """How much `repr` may still go through, and whether only C code has printed it so far."""
+
+    __slots__ = ("characters", "items", "only_builtin")
+
+    def __init__(self) -> None:
+        self.characters = MAX_PRINTED_TEXT
+        self.items = MAX_PRINTED_ITEMS
+        self.only_builtin = True
+
+    def take(self, value: object) -> None:
+        """Take the room that `repr(value)` needs."""
+        pending = [value]
+        while pending and self.items >= 0 and self.characters >= 0:
+            item: Any = pending.pop()
+            cls = type(item)
+            self.items -= 1
+            self.only_builtin = self.only_builtin and id(cls) in _PRINTED_BY_C
+            # A subclass too may be printed by the method of its base.
+            base = next((base for base in _SIZED if issubclass(cls, base)), None)
+            if base is int:
+                # Quadratic, where `sys.set_int_max_str_digits` allows it.
+                self.characters -= int.bit_length(item) ** 2 // MAX_INT_BITS
+            elif base in (str, bytes, bytearray):
+                self.characters -= base.__len__(item)
+            elif base is not None:
+                pending += islice(base.__iter__(item), max(self.items, 0) + 1)
+                if base is dict:
+                    pending += islice(dict.values(item), max(self.items, 0) + 1)
 
 
 def _syntax_note(exc: BaseException) -> Iterator[str]:
@@ -170,6 +186,12 @@ def _getter(cls: type, name: str) -> _Read:
     return read
 
 
+_SIZED: Final[tuple[Any, ...]] = (
+    *(str, bytes, bytearray, int),
+    *(list, tuple, dict, set, frozenset, deque),
+)
+# By `id()`: a metaclass may define `__hash__`.
+_PRINTED_BY_C: Final = frozenset(map(id, (*_SIZED, bool, float, complex, type(None), type)))
 _BASE_STR: Final = namespace_of(BaseException)["__str__"]
 
 _OVER_ARGS: Final = (BaseException, KeyError, AttributeError, NameError, ImportError)

@@ -38,6 +38,7 @@ from errata.connect import connect as connect_framework
 from errata.exceptions import (
     ASGIProtocolError,
     UnexplainedError,
+    forget_traceback,
     is_disconnect,
     meet,
     raised_in,
@@ -192,6 +193,7 @@ class ErrorMiddleware:
             end_trail(self)
             if again:
                 raise
+            forget_traceback(exc)
         except BaseException:
             engage(slate).abandon()
             end_trail(self)
@@ -216,6 +218,8 @@ class ErrorMiddleware:
 
     async def _returned(self, exchange: Exchange) -> None:
         await exchange.quiesce()
+        if exchange.state != DONE and exchange.disconnected:
+            self.disconnects += 1
         if exchange.state == HELD and exchange.held_complete:
             await self.settle(exchange)
         elif exchange.state == TAIL:
@@ -285,6 +289,7 @@ class ErrorMiddleware:
             end_trail(self)
             if again:
                 raise
+            forget_traceback(exc)
 
     async def _failed_websocket(self, conversation: Conversation, exc: Exception) -> bool:
         if _is_gone(conversation, exc):

@@ -17,6 +17,7 @@ import weakref
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from contextvars import Context
 from dataclasses import replace
 from typing import Any, Final
 
@@ -136,7 +137,11 @@ class _Lane:
         if loop is _running_loop():
             self._spawn(loop)
         else:
-            loop.call_soon_threadsafe(self._spawn, loop)
+            self._spawn_elsewhere(loop)
+
+    def _spawn_elsewhere(self, loop: asyncio.AbstractEventLoop) -> None:
+        # In an empty context: trio's says that trio runs, and anyio would believe it.
+        loop.call_soon_threadsafe(self._spawn, loop, context=Context())
 
     def _spawn(self, loop: asyncio.AbstractEventLoop) -> None:
         task = loop.create_task(self._work(), name=f"errata: reports to {self._name}")
@@ -164,7 +169,7 @@ class _Lane:
         with self._lock:
             self._worker = loop = self._private_loop.get() if self._queue else None
         if loop is not None:
-            loop.call_soon_threadsafe(self._spawn, loop)
+            self._spawn_elsewhere(loop)
 
     async def _deliver(self, report: SafeReport) -> None:
         try:

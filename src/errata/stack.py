@@ -5,8 +5,10 @@ from __future__ import annotations
 import linecache
 import os
 import stat
+import sys
 from collections.abc import Mapping
 from functools import lru_cache
+from importlib.machinery import ModuleSpec
 from inspect import CO_OPTIMIZED
 from itertools import islice
 from json.encoder import encode_basestring_ascii
@@ -55,9 +57,6 @@ FRAME_NODES: Final = 60
 """Elements and attributes that the locals of the innermost frame show, and those of another:
 a body or a scope in full where it failed, an outline elsewhere."""
 
-_Place: TypeAlias = tuple[TracebackType, int]
-"""A step of the stack and the further passes through it that recursion made."""
-
 _Columns: TypeAlias = tuple[int, int, int, int]
 _Lines: TypeAlias = tuple[tuple[int, str], ...]
 
@@ -77,24 +76,29 @@ def draw_frames(
     *values* pays for the locals, *frames* for the rest. Both are spent from the innermost
     frame outwards, so that only the outer ones of a deep stack starve.
     """
-    places = _fold(_walk(traceback))
+    steps = _walk(traceback)
+    repeated = _fold(steps)
+    shown = list(repeated)
     head = int(limit * HEAD_SHARE)
-    tail = len(places) - limit + head
+    tail = len(shown) - limit + head
     drawn: list[Frame] = []
     skipped = 0
-    for index in range(len(places) - 1, -1, -1):
-        if head <= index < tail or frames.characters <= 0:
+    for position in range(len(shown) - 1, -1, -1):
+        if head <= position < tail or frames.characters <= 0:
             skipped += 1
             continue
         if skipped:
             drawn.append(_gap(skipped))
             skipped = 0
+        step = steps[shown[position]]
         nodes = FRAME_NODES if drawn else INNERMOST_NODES
-        frame = _draw_frame(places[index], values, frames, nodes)
+        frame = _draw_frame(step, repeated[shown[position]], values, frames, nodes)
         if frame is not None:
             drawn.append(frame)
     if skipped:
         drawn.append(_gap(skipped))
+    if steps:
+        _forget_locals(steps[0].tb_frame)
     return tuple(reversed(drawn))
 
 
@@ -119,41 +123,61 @@ def _is_ours(step: TracebackType) -> bool:
     return type(name) is str and name.startswith("errata.") and name != "errata.demo"
 
 
-def _fold(steps: list[TracebackType]) -> list[_Place]:
-    """Fold what recursion repeats: a cycle of at most `MAX_CYCLE` places, again and again."""
+def _fold(steps: list[TracebackType]) -> dict[int, int]:
+    """Fold what recursion repeats: a cycle of at most `MAX_CYCLE` places, again and again.
+
+    Returns the indices of the steps to show, each with the passes that are folded into it.
+    Integers only, where there may be many: the garbage collector does not visit them.
+    """
     codes = [id(step.tb_frame.f_code) for step in steps]
     if len(set(codes)) == len(codes):
-        return [(step, 0) for step in steps]
-    keys = [(code, step.tb_lineno) for code, step in zip(codes, steps, strict=True)]
-    places: list[_Place] = []
+        return dict.fromkeys(range(len(steps)), 0)
+    keys = [code << 32 | (step.tb_lineno or 0) for code, step in zip(codes, steps, strict=True)]
+    again = _next_equal(keys)
+    repeated: dict[int, int] = {}
     index = 0
-    while index < len(steps):
-        length, passes = _longest_cycle(keys, index)
-        places.extend((step, passes - 1) for step in steps[index : index + length])
+    while index < len(keys):
+        length, passes = 1, 1
+        if again[index] - index <= MAX_CYCLE:
+            length, passes = _longest_cycle(keys, again, index)
+        for folded in range(index, index + length):
+            repeated[folded] = passes - 1
         index += length * passes
-    return places
+    return repeated
 
 
-def _longest_cycle(keys: list[tuple[int, int]], start: int) -> tuple[int, int]:
+def _next_equal(keys: list[int]) -> list[int]:
+    """Return for each of *keys* the index where it comes next; past the end if it does not."""
+    again = [2 * len(keys)] * len(keys)
+    last: dict[int, int] = {}
+    for index in range(len(keys) - 1, -1, -1):
+        again[index] = last.get(keys[index], again[index])
+        last[keys[index]] = index
+    return again
+
+
+def _longest_cycle(keys: list[int], again: list[int], start: int) -> tuple[int, int]:
     """Return length and passes of the cycle at *start* that covers most; (1, 1) if none does."""
     best = (1, 1)
-    for length in range(1, MAX_CYCLE + 1):
-        middle = start + length
-        if middle >= len(keys) or keys[middle] != keys[start]:
-            continue
-        cycle = keys[start:middle]
-        passes = 1
-        while keys[middle : middle + length] == cycle:
-            passes += 1
-            middle += length
-        if passes > 1 and length * passes > best[0] * best[1]:
-            best = (length, passes)
+    second = again[start]
+    while second < len(keys) and second - start <= MAX_CYCLE:
+        length = second - start
+        cycle = keys[start:second]
+        end = second
+        while keys[end : end + length] == cycle:
+            end += length
+        if end > second and end - start > best[0] * best[1]:
+            best = (length, (end - start) // length)
+        if len(keys) - end < length:  # it goes on to the end
+            break
+        second = again[second]
     return best
 
 
-def _draw_frame(place: _Place, values: Budget, frames: Budget, nodes: int) -> Frame | None:
+def _draw_frame(
+    step: TracebackType, repeated: int, values: Budget, frames: Budget, nodes: int
+) -> Frame | None:
     """Draw one frame; None if it asks to be hidden by a local `__traceback_hide__`."""
-    step, repeated = place
     frame = step.tb_frame
     variables = _variables(frame)
     hide = variables.get("__traceback_hide__")
@@ -185,6 +209,18 @@ def _variables(frame: FrameType) -> Mapping[str, Any]:
     names = frame.f_locals
     known = type(names) is dict or type(names) is _LOCALS_VIEW
     return names if known else {}
+
+
+def _forget_locals(frame: FrameType) -> None:
+    """Undo what `f_locals` does to a function that still runs: it is the one that caught.
+
+    Before Python 3.13 (PEP 667) the frame keeps the dictionary, and with it the exception,
+    which holds the frame. Who has called `locals()` there has the same dictionary, and keeps it.
+    """
+    if frame.f_code.co_flags & CO_OPTIMIZED and _LOCALS_VIEW is dict:
+        names = frame.f_locals
+        if sys.getrefcount(names) <= 3:  # the frame, the variable, the argument
+            names.clear()
 
 
 def _locals(
@@ -303,9 +339,18 @@ def _lines(file: str, step: TracebackType, deadline: float) -> list[str]:
     try:
         status = os.stat(file)  # noqa: PTH116 - `pathlib` is slow to import, and unused else
     except (OSError, ValueError):
-        if not linecache.lazycache(file, step.tb_frame.f_globals):
+        if not _note_loader(file, step.tb_frame.f_globals):
             return []
     else:
         if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_SOURCE_SIZE:
             return []
     return linecache.getlines(file)
+
+
+def _note_loader(file: str, namespace: dict[str, Any]) -> bool:
+    """Tell `linecache` the loader of an imported module: its source may be in an archive."""
+    spec = dict.get(namespace, "__spec__")
+    if type(spec) is not ModuleSpec or type(spec.name) is not str:
+        return False
+    module = {"__name__": spec.name, "__spec__": spec, "__loader__": spec.loader}
+    return linecache.lazycache(file, module)

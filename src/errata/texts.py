@@ -129,21 +129,26 @@ def read(node: list[Any] | dict[str, Any]) -> Reading:
 
 
 def brief(node: Description, limit: int = MAX_BRIEF) -> str:
-    """Return a description on one line of about *limit* characters, close to Python's repr."""
-    return clip(one_line(_brief(node, BRIEF_DEPTH)), limit)
+    """Return a description on one line of at most *limit* characters, close to Python's repr."""
+    return _cut(one_line(_brief(node, limit, BRIEF_DEPTH)), limit)
 
 
-def _brief(node: Any, depth: int) -> str:
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def _brief(node: Any, limit: int, depth: int) -> str:
     if isinstance(node, str):
-        return repr(clip(node, MAX_BRIEF))
+        return repr(_cut(node, limit))
     if not isinstance(node, (list, dict)):
         return str(node)
     kind, text, parts, join, left_out, address = read(node)
     if text is not None:
-        short = clip(text, MAX_BRIEF)
+        short = _cut(text, limit)
         return {"str": repr(short), "bytes": short}.get(kind, f"{kind} {short}")
     if parts or kind in _BRACKETS:
-        shown = [_brief_part(part, join, depth) for part in parts[: BRIEF_ITEMS if depth else 0]]
+        some = parts[: BRIEF_ITEMS if depth else 0]
+        shown = [_brief_part(part, join, limit, depth - 1) for part in some]
         shown += ["…"] * (left_out > 0 or len(shown) < len(parts))
         before, after = _BRACKETS.get(kind, (f"{kind}(", ")"))
         return f"{before}{', '.join(shown)}{after}"
@@ -152,12 +157,12 @@ def _brief(node: Any, depth: int) -> str:
     return f"<{kind} at {address}>" if address else f"<{kind}>"
 
 
-def _brief_part(part: tuple[Any, Any], join: str, depth: int) -> str:
+def _brief_part(part: tuple[Any, Any], join: str, limit: int, depth: int) -> str:
     key, value = part
-    text = _brief(value, depth - 1)
+    text = _brief(value, limit, depth)
     if not join:
         return text
-    return f"{key if join == '=' else _brief(key, depth - 1)}{join}{text}"
+    return f"{key if join == '=' else _brief(key, limit, depth)}{join}{text}"
 
 
 _BRACKETS: Final = {"list": ("[", "]"), "tuple": ("(", ")"), "set": ("{", "}"), "dict": ("{", "}")}

@@ -10,7 +10,7 @@ from typing import Final
 from unicodedata import east_asian_width
 
 from errata.report import Failure, Frame, SafeReport
-from errata.texts import headline, marked_columns, one_line, visible
+from errata.texts import clip, headline, marked_columns, one_line, visible
 
 
 MAX_TRACEBACK: Final = 100_000
@@ -159,4 +159,4 @@ def _width(text: str) -> int:
 
 def _ending_lines(failure: Failure) -> Iterator[str]:
     for text in (headline(failure), *failure.notes):
-        yield from visible(text).split("\n")
+        yield from visible(clip(text, MAX_TRACEBACK)).split("\n")

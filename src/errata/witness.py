@@ -4,32 +4,113 @@ A framework that answers its own errors lets nothing out. A hook of the framewor
 exception to `witness()`, which keeps it in the request's cell; when the framework is done the
 exception is raised as if it had let it out. The cell is a mutable object in a ContextVar: a
 task or thread of the request that copied the context fills the same one.
+
+The framework has the last word: an exception that it answers below 500 was handled, and is
+forgotten. What it says to a websocket about an exception is a default of its own, some of
+them with the exception's message in it: it is dropped, so that ours takes its place.
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from contextvars import ContextVar
 from typing import Final
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from errata.exceptions import http_status
 from errata.report import Mechanism
+from errata.responses import MAX_DEFAULT_BODY, is_default_body
 
 
 class Cell:
     """What was seen in one request: the first exception, until somebody takes it."""
 
-    __slots__ = ("exc", "mechanism")
+    __slots__ = ("_ended", "_task", "exc", "mechanism")
 
     def __init__(self) -> None:
         self.exc: Exception | None = None
         self.mechanism: Mechanism = "escaped"
+        self._task: tuple[Exception, Mechanism] | None = None
+        self._ended = False
+
+    def see(self, exc: Exception, mechanism: Mechanism) -> None:
+        """Remember the exception of the request itself."""
+        if self._task is not None and self._task[0] is exc:
+            self._task = None
+        if self.exc is None and not self._ended:
+            self.exc, self.mechanism = exc, mechanism
+
+    def see_task(self, exc: Exception, mechanism: Mechanism) -> None:
+        """Remember the exception of a task of the request: it is not what the answer tells of."""
+        if self._task is None and self.exc is not exc and not self._ended:
+            self._task = exc, mechanism
 
     def take(self) -> Exception | None:
-        """Return the exception that was seen, once."""
+        """Return the request's exception that was seen, once."""
         exc, self.exc = self.exc, None
         return exc
+
+    def forget(self) -> None:
+        """Forget the request's exception: it was handled."""
+        self.exc, self.mechanism = None, "escaped"
+
+    def end(self, escaped: Exception | None = None) -> Exception | None:
+        """Return what the request must raise, and remember nothing from now on.
+
+        An exception that got out comes first: it is what was seen, or followed upon it.
+        """
+        exc, task = self.take(), self._task
+        self._task, self._ended = None, True
+        if escaped is not None:
+            self.mechanism = self.mechanism if escaped is exc else "escaped"
+            return _unwrap(escaped)
+        if exc is None and task is not None:
+            exc, self.mechanism = task
+        return exc
+
+
+class Sender:
+    """The `send` of a request whose exceptions are watched.
+
+    It is not a part of the cell, which lives as long as any task that copied the context.
+    """
+
+    __slots__ = ("_cell", "_denial", "_send")
+
+    def __init__(self, cell: Cell, send: Send) -> None:
+        self._cell = cell
+        self._send = send
+        self._denial: list[Message] = []
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """Send for the app: at once, where no exception was seen."""
+        return self._send(message) if self._cell.exc is None else self._send_after(message)
+
+    async def _send_after(self, message: Message) -> None:
+        kind = message["type"]
+        if kind.startswith("websocket.http.response."):
+            await self._deny(message)
+            return
+        if kind == "http.response.start" and message["status"] < 500:
+            self._cell.forget()
+        if kind != "websocket.close":
+            await self._send(message)
+
+    async def _deny(self, message: Message) -> None:
+        """Hold a denial response back until it is known to be no default."""
+        held = self._denial
+        held.append(message)
+        body = b"".join(each.get("body", b"") for each in held)
+        is_whole = message["type"].endswith("body") and not message.get("more_body", False)
+        if len(body) > MAX_DEFAULT_BODY or (is_whole and not _is_default(held[0], body)):
+            self._denial = []
+            for each in held:
+                await self._send(each)
+
+
+def _is_default(start: Message, body: bytes) -> bool:
+    return is_default_body(start["status"], start.get("headers", ()), body)
 
 
 current_cell: Final[ContextVar[Cell | None]] = ContextVar("errata_cell", default=None)
@@ -38,15 +119,29 @@ current_cell: Final[ContextVar[Cell | None]] = ContextVar("errata_cell", default
 def witness(exc: BaseException | None, mechanism: Mechanism = "hook") -> None:
     """Remember an exception that a framework is about to swallow; the first one counts.
 
-    Outside of a request, for anything but an `Exception`, and for an HTTP exception below
-    500, which is an answer and no error, nothing happens.
+    Outside of a request, for anything but an `Exception`, and for an HTTP exception of any
+    status but 500, which is an answer and no error, nothing happens.
     """
     cell = current_cell.get()
-    if cell is None or cell.exc is not None or not isinstance(exc, Exception):
-        return
+    if cell is not None and isinstance(exc, Exception) and _is_error(exc):
+        cell.see(exc, mechanism)
+
+
+def witness_task(exc: BaseException | None, mechanism: Mechanism = "hook") -> None:
+    """Remember an exception of a task that the request has begun and that runs beside it.
+
+    It says nothing about the request's own answer. It is reported when the request is over;
+    one that comes later reaches nobody.
+    """
+    cell = current_cell.get()
+    if cell is not None and isinstance(exc, Exception) and _is_error(exc):
+        cell.see_task(exc, mechanism)
+
+
+def _is_error(exc: Exception) -> bool:
+    # Deliberate answers are the app's own, a 503 too; 500 is what a framework's faults have.
     http = http_status(exc)
-    if http is None or http.status >= 500:
-        cell.exc, cell.mechanism = exc, mechanism
+    return http is None or http.status == 500
 
 
 def with_cell(app: ASGIApp) -> ASGIApp:
@@ -55,9 +150,41 @@ def with_cell(app: ASGIApp) -> ASGIApp:
     async def app_with_cell(scope: Scope, receive: Receive, send: Send) -> None:
         cell = Cell()
         current_cell.set(cell)
-        await app(scope, receive, send)
-        exc = cell.take()
-        if exc is not None:
-            raise exc
+        try:
+            await app(scope, receive, Sender(cell, send).send)
+        except Exception as exc:
+            failure = cell.end(exc)
+            if failure is exc:
+                raise
+        except BaseException:
+            cell.end()
+            raise
+        else:
+            failure = cell.end()
+        if failure is not None:
+            try:
+                # Outside of the `except`: what stands for it there is not its context.
+                raise failure
+            finally:
+                del failure
 
     return app_with_cell
+
+
+# What Litestar raises in the place of an exception that comes after the response's start; from
+# within several of its layers, each around the last.
+_LITESTAR: Final = ("litestar.exceptions.base_exceptions", "LitestarException")
+_LITESTAR_DETAIL: Final = "Exception caught after response started"
+_LITESTAR_LAYERS: Final = 20
+
+
+def _unwrap(exc: Exception) -> Exception:
+    """Return the exception behind one with which a framework only says that it was too late."""
+    for _ in range(_LITESTAR_LAYERS):
+        cls, cause = type(exc), exc.__cause__
+        if (cls.__module__, cls.__qualname__) != _LITESTAR or not isinstance(cause, Exception):
+            break
+        if getattr(exc, "detail", None) != _LITESTAR_DETAIL:
+            break
+        exc = cause
+    return exc

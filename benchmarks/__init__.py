@@ -1,0 +1,1 @@
+"""What errata costs, beside its peers: `scripts/bench`, or `python -m benchmarks`."""

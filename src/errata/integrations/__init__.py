@@ -1,0 +1,1 @@
+"""The ways into other libraries: one module each, imported only when its library is there."""

@@ -1,0 +1,35 @@
+"""Sanic: its signals for the exceptions of requests, of websockets and of tasks.
+
+They also tell of exceptions that the app's own handlers answer, and of HTTP exceptions.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from errata.witness import witness, witness_task
+
+
+def connect(app: Any) -> None:
+    """Receive the signals of the Sanic *app*, each once."""
+    # Sanic would call a handler that is added twice twice, and has no way to ask for them.
+    present = {signal.handler for signal in app._future_signals}
+    for event, handler in _HANDLERS.items():
+        if handler not in present:
+            app.add_signal(handler, event)
+
+
+def _exception(exception: BaseException, **_: Any) -> None:
+    witness(exception)
+
+
+def _exception_report(exception: BaseException, **_: Any) -> None:
+    # Sent for a request's exception too, but `_exception` is told of that one.
+    witness_task(exception)
+
+
+_HANDLERS: Final = {
+    "http.lifecycle.exception": _exception,
+    "websocket.handler.exception": _exception,
+    "server.exception.report": _exception_report,
+}
