@@ -162,6 +162,11 @@ async def call(
     return server.outcome
 
 
+async def receive_nothing() -> Any:
+    """Receive where the app is not expected to."""
+    raise AssertionError("the app received")
+
+
 def respond(status: int = 200, body: bytes = b"ok", headers: dict[str, str] | None = None) -> Any:
     """Return an app that always answers the same."""
     raw = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]

@@ -561,14 +561,17 @@ def test_nothing_is_kept_alive(words: Callable[[object], str] | None, whole: boo
 
 def test_the_locals_of_the_caller_stay() -> None:
     """Who has called `locals()` before still has them, the exception too."""
-    try:
-        raise ValueError("x")
-    except ValueError as exc:
-        mine = locals()
-        assert mine["exc"] is exc
-        shown = capture(exc).failure.frames[-1].locals
-        assert shown["exc"]["type"] == "ValueError"  # type: ignore[index, call-overload]
-        assert mine["exc"] is exc
+
+    def catch() -> tuple[dict[str, Any], Report]:
+        try:
+            raise ValueError("x")
+        except ValueError as exc:
+            mine = locals()
+            return mine, capture(exc)
+
+    mine, report = catch()
+    assert type(mine["exc"]) is ValueError
+    assert list(report.failure.frames[-1].locals) == ["exc", "mine"]
 
 
 # Fingerprints.

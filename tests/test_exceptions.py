@@ -8,7 +8,7 @@ import pickle
 import falcon
 import pytest
 from blacksheep.exceptions import HTTPException as BlackSheepException
-from django.http import Http404
+from django.http import Http404  # type: ignore[import-untyped]
 from fastapi import HTTPException as FastAPIException
 from litestar.exceptions import NotFoundException
 from sanic.exceptions import NotFound as SanicNotFound
@@ -47,7 +47,9 @@ from errata.logging import ServerLogFilter
 )
 def test_http_exceptions_of_every_framework_tell_their_status(exc):
     """Each framework's own HTTP exception carries its status."""
-    assert http_status(exc).status == 404
+    status = http_status(exc)
+    assert status is not None
+    assert status.status == 404
 
 
 class Upstream(Exception):
@@ -81,10 +83,12 @@ def test_disconnects_are_told_by_their_class():
 
 def test_leaves_are_walked_without_recursion_and_bounded():
     """Deep and wide groups are no danger."""
-    deep = ValueError("deep")
+    deep: Exception = ValueError("deep")
     for _ in range(5_000):
         deep = ExceptionGroup("g", [deep])
-    assert only_leaf(deep).args == ("deep",)
+    leaf = only_leaf(deep)
+    assert leaf is not None
+    assert leaf.args == ("deep",)
     assert [leaf.args for leaf in leaves(deep)] == [("deep",)]
     wide = ExceptionGroup("g", [ValueError(number) for number in range(5_000)])
     assert len(list(leaves(wide))) == MAX_LEAVES

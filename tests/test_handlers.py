@@ -8,8 +8,10 @@ import gc
 import threading
 import weakref
 from contextvars import ContextVar
+from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from starlette.exceptions import HTTPException
 
@@ -20,12 +22,14 @@ from tests.asgi import call as call_app
 from tests.asgi import http_scope, respond
 
 
-def named(name):
-    def handler(request, exc):
-        return error_response(400, name)
+class Named:
+    """A handler that can be told from the others."""
 
-    handler.name = name
-    return handler
+    def __init__(self, name):
+        self.name = name
+
+    def __call__(self, request, exc):
+        return error_response(400, str(self.name))
 
 
 def name_of(handler):
@@ -73,7 +77,7 @@ def test_most_specific_key_wins(keys, exc, expected):
     """Status first, then the class, then its bases in MRO order, then the handler for 500."""
     handlers = ExceptionHandlers()
     for key in keys:
-        handlers.add(key, named(key))
+        handlers.add(key, Named(key))
     assert name_of(handlers.resolve(exc)) == expected
     assert name_of(handlers.resolve(exc)) == expected
 
@@ -82,22 +86,22 @@ def test_registration_after_a_lookup_counts():
     """A lookup that found nothing is forgotten when a handler is added."""
     handlers = ExceptionHandlers()
     assert handlers.resolve(KeyError()) is None
-    handlers.add(LookupError, named("late"))
+    handlers.add(LookupError, Named("late"))
     assert name_of(handlers.resolve(KeyError())) == "late"
 
 
 def test_later_registration_replaces_the_earlier():
     """The same key twice: the last one answers."""
     handlers = ExceptionHandlers()
-    handlers.add(KeyError, named("first"))
-    handlers.add(KeyError, named("second"))
+    handlers.add(KeyError, Named("first"))
+    handlers.add(KeyError, Named("second"))
     assert name_of(handlers.resolve(KeyError())) == "second"
 
 
 def test_several_keys_and_the_function_itself_comes_back():
     """The decorator registers for each key and leaves the function as it is."""
     handlers = ExceptionHandlers()
-    handler = named("both")
+    handler = Named("both")
     assert handlers.exception_handler(ValueError, KeyError, 404)(handler) is handler
     for exc in (ValueError(), KeyError(), HTTPException(404)):
         assert handlers.resolve(exc) is handler
@@ -130,7 +134,7 @@ def test_lookup_keeps_no_exception_class_alive():
 def test_wrong_keys_are_refused_at_once(key, error, words):
     """A key that could never match is an error at registration, by decorator or by add()."""
     with pytest.raises(error, match=words.replace("(", r"\(")):
-        ExceptionHandlers().add(key, named("x"))
+        ExceptionHandlers().add(key, Named("x"))
     with pytest.raises(error):
         ExceptionHandlers().exception_handler(ValueError, key)
 
@@ -139,8 +143,9 @@ def test_no_key_and_no_function_are_refused():
     """`@handlers.exception_handler()` and a handler that is no function are errors."""
     with pytest.raises(TypeError, match="at least one key"):
         ExceptionHandlers().exception_handler()
+    not_a_function: Any = 7
     with pytest.raises(TypeError, match="cannot be called"):
-        ExceptionHandlers().add(ValueError, 7)
+        ExceptionHandlers().add(ValueError, not_a_function)
 
 
 variable: ContextVar[str] = ContextVar("variable", default="unset")
@@ -150,7 +155,7 @@ variable: ContextVar[str] = ContextVar("variable", default="unset")
 async def test_plain_handler_runs_in_a_thread_with_the_context():
     """A sync handler neither blocks the loop nor loses the context variables."""
     variable.set("of the request")
-    seen = {}
+    seen: dict[str, Any] = {}
 
     def handler(request, exc):
         seen.update(thread=threading.current_thread(), variable=variable.get())
@@ -183,6 +188,10 @@ async def test_every_shape_of_async_handler_is_awaited(handler):
     assert callable(await call(Claim(handler, ValueError()), None))
 
 
+async def wait_in_thread(event):
+    await anyio.to_thread.run_sync(event.wait)
+
+
 @pytest.mark.anyio
 async def test_handlers_have_threads_of_their_own():
     """With all of the app's threads stuck a sync handler still answers."""
@@ -190,12 +199,12 @@ async def test_handlers_have_threads_of_their_own():
     app_threads = anyio.to_thread.current_default_thread_limiter()
     async with anyio.create_task_group() as tasks:
         for _ in range(int(app_threads.total_tokens)):
-            tasks.start_soon(anyio.to_thread.run_sync, release.wait)
-        while app_threads.available_tokens:  # noqa: ASYNC110 - the limiter has no event
-            await anyio.sleep(0)
+            tasks.start_soon(wait_in_thread, release)
+        while app_threads.available_tokens:
+            await anyio.lowlevel.checkpoint()
         try:
             with anyio.fail_after(5):
-                await call(Claim(named("x"), ValueError()), None)
+                await call(Claim(Named("x"), ValueError()), None)
         finally:
             release.set()
 

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import gc
 import weakref
+from typing import Any
 
 import pytest
 import structlog
@@ -14,7 +15,7 @@ from starlette.responses import JSONResponse, PlainTextResponse
 
 from errata import ErrorMiddleware, ExceptionHandlers, SafeReport, error_response
 from errata.testing import MemorySink, failing_app
-from tests.asgi import call, http_scope, respond, websocket_scope
+from tests.asgi import call, http_scope, receive_nothing, respond, websocket_scope
 
 
 pytestmark = pytest.mark.anyio
@@ -96,7 +97,9 @@ async def test_successful_request_is_untouched(sink, logged):
         await send(body)
 
     answer = await call(ErrorMiddleware(app, report_to=[sink]), http_scope())
-    assert [message is sent for message, sent in zip(answer.messages, (start, body))] == [True] * 2
+    assert [
+        message is sent for message, sent in zip(answer.messages, (start, body), strict=False)
+    ] == [True] * 2
     assert sink.reports == logged == []
 
 
@@ -241,11 +244,13 @@ async def test_end_of_a_good_stream_does_not_wait_for_the_background(sink):
     assert len(messages) == 3
 
 
-async def test_trailers_follow_the_end_of_the_body():
-    """Trailers stay behind the deferred end of a streamed body."""
+@pytest.mark.parametrize("status", [200, 503])
+async def test_trailers_follow_the_end_of_the_body(status):
+    """Trailers stay behind the deferred end of a streamed body, and behind a held answer."""
 
     async def with_trailers(scope, receive, send):
-        await send({"type": "http.response.start", "status": 200, "headers": [], "trailers": True})
+        start = {"type": "http.response.start", "status": status, "headers": [], "trailers": True}
+        await send(start)
         await send({"type": "http.response.body", "body": b"one", "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
         await send({"type": "http.response.trailers", "headers": [(b"x", b"1")]})
@@ -256,7 +261,7 @@ async def test_trailers_follow_the_end_of_the_body():
         messages.append(message["type"])
 
     scope = http_scope(extensions={"http.response.trailers": {}})
-    await ErrorMiddleware(with_trailers)(scope, None, send)
+    await ErrorMiddleware(with_trailers)(scope, receive_nothing, send)
     assert messages[-2:] == ["http.response.body", "http.response.trailers"]
 
 
@@ -344,6 +349,14 @@ async def test_default_gateway_errors_are_answered_but_not_reported(sink, status
     assert sink.reports == []
 
 
+async def test_default_503_may_have_a_handler_and_is_no_error(sink):
+    """A handler for 503 dresses the pause up; nobody is told of it."""
+    app = ErrorMiddleware(respond(503, b""), report_to=[sink], report_handled=True)
+    app.exception_handler(503)(lambda request, exc: error_response(503, "back soon"))
+    assert (await call(app, http_scope())).json == {"error": "back soon"}
+    assert sink.reports == []
+
+
 async def test_event_stream_is_never_held_back():
     """A 5xx event stream flows while the app goes on."""
     arrived = asyncio.Event()
@@ -359,7 +372,7 @@ async def test_event_stream_is_never_held_back():
         if message.get("body"):
             arrived.set()
 
-    await ErrorMiddleware(streams)(http_scope(), None, send)
+    await ErrorMiddleware(streams)(http_scope(), receive_nothing, send)
     assert arrived.is_set()
 
 
@@ -390,7 +403,7 @@ async def test_held_answer_does_not_wait_for_the_background():
         if message["type"] == "http.response.body":
             arrived.set()
 
-    task = asyncio.create_task(ErrorMiddleware(app)(http_scope(), None, send))
+    task = asyncio.create_task(ErrorMiddleware(app)(http_scope(), receive_nothing, send))
     async with asyncio.timeout(5):
         await arrived.wait()
         assert not task.done()
@@ -690,19 +703,22 @@ async def test_nothing_is_kept_alive():
     class Witness:
         pass
 
-    references = []
+    class WitnessError(Exception):
+        witness = None
+
+    references: list[Any] = []
 
     async def fails(scope, receive, send):
         witness = Witness()
-        error = ValueError("x")
-        references.extend([weakref.ref(witness)])
+        error = WitnessError("x")
+        references.extend([weakref.ref(witness), weakref.ref(error)])
         error.witness = witness
         raise error
 
     app = ErrorMiddleware(fails, report_to=[MemorySink()])
     await call(app, http_scope())
     gc.collect()
-    assert references[0]() is None
+    assert [reference() for reference in references] == [None, None]
 
 
 # ── websockets ──────────────────────────────────────────────────────────────────────────
@@ -975,12 +991,15 @@ async def test_redactor_sees_every_report(sink):
     assert "secret" not in str(sink.reports[0])
 
 
-async def test_fault_of_our_own_is_a_plain_500(monkeypatch, sink):
+async def test_fault_of_our_own_is_a_plain_500(monkeypatch, sink, caplog):
     """If answering fails the client still gets a 500 and the app's exception stays in."""
     app = ErrorMiddleware(failing_app(ValueError("x")), report_to=[sink])
     monkeypatch.setattr(app.handlers, "claims", lambda exc: 1 / 0)
     answer = await call(app, http_scope())
     assert (answer.status, answer.json) == (500, {"error": "Internal server error"})
+    assert "ZeroDivisionError" in caplog.text
+    assert "ValueError" in caplog.text
+    assert "division by zero" not in caplog.text
 
 
 async def test_storm_is_thinned_and_counts_exactly(sink, logged):

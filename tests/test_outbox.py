@@ -6,14 +6,13 @@ import asyncio
 import logging
 import threading
 
-import pytest
 import trio
 
 from errata import ErrorMiddleware
 from errata.outbox import QUEUE_SIZE, Outbox
 from errata.report import Failure, Report, SafeReport
 from errata.testing import MemorySink, failing_app
-from tests.asgi import http_scope
+from tests.asgi import http_scope, receive_nothing
 
 
 def report(fingerprint="f", count=1, error_id="e"):
@@ -49,7 +48,7 @@ def test_simple_sink_is_done_when_the_request_is():
         async def send(message):
             pass
 
-        await app(http_scope(), None, send)
+        await app(http_scope(), receive_nothing, send)
         assert len(sink.reports) == 1
 
     asyncio.run(main())
@@ -130,11 +129,14 @@ def test_hanging_sink_is_given_up(monkeypatch):
     monkeypatch.setattr("errata.outbox.SINK_TIMEOUT", 0.01)
     good, hung = MemorySink(), threading.Event()
 
+    def blocks(report):
+        hung.wait()
+
     async def hangs(report):
         await asyncio.Event().wait()
 
     async def main():
-        outbox = Outbox([hangs, hung.wait, good])
+        outbox = Outbox([hangs, blocks, good])
         outbox.put(report())
         outbox.put(report())
         assert await outbox.drain(5)

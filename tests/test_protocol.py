@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.asgi import Server, http_scope, websocket_scope
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.exceptions import HTTPException
 
 from errata import ErrorMiddleware, ExceptionHandlers, error_response
 from errata.testing import MemorySink
+from tests.asgi import Server, http_scope, websocket_scope
 
 
 statuses = st.sampled_from([200, 204, 302, 404, 405, 500, 502, 503, 0, 99, 600, -1, None, "200"])

@@ -519,6 +519,13 @@ SCOPE: dict[str, Any] = {
         {"items": {"password": SECRET}},
         {"type": "card", "text": {"password": SECRET}},
         [["token", SECRET]],
+        _bytes("page=2&token=hunter2"),
+        _bytes("user%5Bpassword%5D=hunter2"),
+        _bytes('{"user": "ana", "password": "hunter2'),
+        _bytes("{'api_key': 'it is \"hunter2\"'}"),
+        _bytes('--x\r\ncontent-disposition: form-data; name="password"\r\n\r\nhunter2'),
+        _bytes("GET / HTTP/1.1\r\nauthorization: Bearer hunter2"),
+        {"type": "bytearray", "size": 11, "text": repr(b"pin=hunter2")},
         {"type": "dict", "entries": [["password", {"type": "list", "items": [SECRET]}]]},
     ],
 )
@@ -540,6 +547,10 @@ def test_secrets_in_variables_are_masked(description: Any) -> None:
         {"type": "dict", "size": 1, "entries": [["user", {"type": "X", "address": "0x1"}]]},
         {"type": "list", "items": [_pair("host", "token"), {"type": "list", "items": [1, 2]}]},
         {"a": [1, {"b": None}]},
+        _bytes("page=2&q=password"),
+        _bytes('{"user": "ana"}'),
+        _bytes("password"),
+        {"type": "app.Note", "text": "token: expired"},
         [],
         "password",
     ],
@@ -627,6 +638,15 @@ def test_a_variable_that_is_too_deep_is_withheld() -> None:
     assert SECRET not in repr(safe)
     assert WITHHELD in repr(safe)
     assert safe.failure.frames[0].locals["plain"] == 1
+
+
+def test_adversarial_bytes_take_no_time() -> None:
+    """The search for names in bytes is linear."""
+    for unit in ("a", 'name="', "a.", "%", "[", "a ", 'a"', "\\", "a=", "é"):
+        description = {"type": "bytes", "text": "b'" + unit * 20_000}
+        begin = time.perf_counter()
+        Redactor().report(_report(value=description))
+        assert time.perf_counter() - begin < 1, unit
 
 
 json_values = st.recursive(

@@ -57,5 +57,8 @@ def _find(app: Any) -> tuple[str, Any] | None:
             name = _FRAMEWORKS.get((base.__module__, base.__qualname__))
             if name is not None:
                 return name, app
-        app = getattr(app, "app", None)
+        try:
+            app = getattr(app, "app", None)
+        except Exception:  # A property of the user's, that is not ready yet.
+            break
     return None

@@ -212,6 +212,7 @@ class Exchange:
         elif kind == "http.response.body" and self.state == OPEN:
             self._defer(message)
         elif kind == "http.response.trailers" and self._expects_trailers:
+            await self.release()
             await self.finish()
             self._trailers_complete = not message.get("more_trailers", False)
             await self.server_send(message)
@@ -326,8 +327,9 @@ class Exchange:
 
     @property
     def _expects_trailers(self) -> bool:
-        announced = self.start is not None and bool(self.start.get("trailers"))
-        return announced and self.state in {TAIL, DONE} and not self._trailers_complete
+        if self.start is None or not self.start.get("trailers") or self._trailers_complete:
+            return False
+        return self.state in {TAIL, DONE} or self.held_complete
 
     def _is_extension(self, kind: str) -> bool:
         extensions = self.scope.get("extensions") or {}

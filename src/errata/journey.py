@@ -88,15 +88,19 @@ class Journey:
         exc: Exception,
         claims: Sequence[Claim],
         mechanism: Mechanism | None = None,
+        *,
+        is_error: bool = True,
     ) -> bool:
         """Answer *exc* and report it; return True if it must go out again.
+
+        Unless it *is_error*, what handlers answer to it is not reported.
 
         The order of the answers: the handlers that claim it; its own status and detail, if
         it is an HTTP exception below 500; the debug page; the app's own answer; the generic.
         """
         sighting = sight(channel, exc, mechanism=mechanism)
         if claims:
-            return await self._answer_by_handlers(channel, sighting, claims)
+            return await self._answer_by_handlers(channel, sighting, claims, is_error=is_error)
         http = http_status(only_leaf(exc) or exc)
         if http is not None and http.status < 500:
             mark(exc, sighting.error_id, by=self._owner, logged=False)
@@ -151,13 +155,13 @@ class Journey:
     # ── handlers ────────────────────────────────────────────────────────────────────
 
     async def _answer_by_handlers(
-        self, channel: Channel, sighting: Sighting, claims: Sequence[Claim]
+        self, channel: Channel, sighting: Sighting, claims: Sequence[Claim], *, is_error: bool
     ) -> bool:
         failure, reply = await self._ask_handlers(channel, sighting, claims)
         sighting.status = reply.status or None
         if failure is None:
             sighting.handled = True
-            if reply.status >= 500 or self._report_handled:
+            if is_error and (reply.status >= 500 or self._report_handled):
                 await self.report(sighting)
             return False
         _put_in_context(failure, sighting.exc)

@@ -5,10 +5,12 @@ Both walks return the very object where there is nothing to mask, and copies whe
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 from operator import is_
 from typing import Any, TypeVar
+from urllib.parse import unquote_plus
 
 from errata.rules import Verdicts
 
@@ -133,13 +135,14 @@ class LiveWalk:
 
 
 class DescriptionWalk:
-    """A walk over `errata.report.Description` trees and plain JSON."""
+    """One walk over `errata.report.Description` trees and plain JSON: those of one report."""
 
-    __slots__ = ("_mask", "_secret")
+    __slots__ = ("_mask", "_secret", "_shown_bytes")
 
     def __init__(self, secret: Verdicts, mask: str) -> None:
         self._secret = secret
         self._mask = mask
+        self._shown_bytes: dict[str, str] = {}
 
     def names(self, nodes: Any, depth: int = 0) -> Any:
         """Return a mapping of names to descriptions masked."""
@@ -169,9 +172,11 @@ class DescriptionWalk:
         changed = {}
         for part, before in node.items():
             kind = type(before)
-            if (kind is str or kind not in _NODES) and part in _PLAIN_PARTS:
+            if part == "text" and kind is str:
+                after = before if before[:1] != "b" else self._bytes(before)
+            elif part in _PLAIN_PARTS and kind not in _NODES:
                 continue
-            if part == "items" and kind is list:
+            elif part == "items" and kind is list:
                 pair = element or node.get("type") == "tuple"
                 after = self._items(before, depth + 1, pair=pair)
             elif part == "entries" and kind is list:
@@ -183,6 +188,22 @@ class DescriptionWalk:
             if after is not before:
                 changed[part] = after
         return {**node, **changed} if changed else node
+
+    def _bytes(self, text: str) -> str:
+        """Return the repr of bytes, or the mask if there is a sensitive field among them.
+
+        Every frame of an ASGI app holds the raw query string, and some hold the raw body.
+        """
+        shown = self._shown_bytes.get(text)
+        if shown is None:
+            shown = self._shown_bytes[text] = self._mask if self._tells_secret(text) else text
+        return text if shown == text else shown
+
+    def _tells_secret(self, text: str) -> bool:
+        if text[:2] not in ("b'", 'b"'):
+            return False
+        names = chain.from_iterable(_FIELD.findall(_ESCAPE.sub(" ", text)))
+        return any(name and self._secret[unquote_plus(name)] for name in names)
 
     def _entries(self, entries: list[Any], depth: int) -> Any:
         changed: dict[int, Any] = {}
@@ -218,6 +239,11 @@ class DescriptionWalk:
 
 _LEAVES = frozenset([str, int, float, bool, type(None), bytes, bytearray, complex])
 _NODES = frozenset([dict, list])
+_ESCAPE = re.compile(r"\\(?:x[0-9a-f]{2}|[nrt])")
+_FIELD = re.compile(
+    # A part of a multipart form; a name before `=` or `:`, as forms, JSON and headers have it.
+    r"""name=\\?"([^"\\]{1,256})|(?<![\w.%\[\]-])([\w.%\[\]-]{1,256})\\?["']?\s{0,8}[=:]"""
+)
 _PLAIN_PARTS = frozenset(["type", "text", "size", "address"])
 
 

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from os import PathLike
 from time import perf_counter
+from traceback import walk_tb
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -186,7 +187,7 @@ class ErrorMiddleware:
         relay = MethodType(watch, slate)
         try:
             await self._app(scope, relay, relay)
-            if "more_body" in (slate[BODY] or ENGAGED):
+            if (slate[BODY] or ENGAGED).get("more_body"):
                 await self._returned(engage(slate))
         except Exception as exc:
             again = await self._failed(engage(slate), exc)
@@ -253,8 +254,8 @@ class ErrorMiddleware:
                 await exchange.release()
             else:
                 await self._answer_default(exchange, exchange.app_status)
-        except Exception:
-            _log.exception("errata failed to settle an error answer of the application")
+        except Exception as fault:
+            _log_fault(fault, "an error answer of the application")
             await exchange.release()
 
     async def _answer_default(self, exchange: Exchange, status: int) -> None:
@@ -268,7 +269,7 @@ class ErrorMiddleware:
             )
             await self._journey.answer(exchange, unexplained, claims, mechanism="unexplained")
         elif claims:
-            await self._journey.answer(exchange, default, claims)
+            await self._journey.answer(exchange, default, claims, is_error=False)
         elif status > 500:
             await self._journey.send(exchange, self._answers.generic(exchange.scope, status))
         elif page := self._answers.page_for_default(exchange.scope, status):
@@ -325,11 +326,18 @@ class ErrorMiddleware:
     async def _answer_safely(self, channel: Exchange | Conversation, exc: Exception) -> bool:
         try:
             return await self._journey.answer(channel, exc, self.handlers.claims(exc))
-        except Exception:
-            _log.exception("errata failed to answer an exception of the application")
+        except Exception as fault:
+            _log_fault(fault, type(exc).__qualname__)
             response = JSONResponse({"error": "Internal server error"}, 500)
             await self._journey.send(channel, response)
             return self._raise_unhandled
+
+
+def _log_fault(fault: Exception, subject: str) -> None:
+    """Log a fault of our own: where it is, and never what the exceptions say."""
+    places = walk_tb(fault.__traceback__)
+    path = " > ".join(f"{frame.f_code.co_qualname}:{line}" for frame, line in places)
+    _log.error("errata failed with %s on %s (%s)", type(fault).__qualname__, subject, path)
 
 
 def _swallowed(exchange: Exchange) -> Exception | None:

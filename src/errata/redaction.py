@@ -4,7 +4,8 @@ At this layer a value is judged by the names that it stands under, and by nothin
 mapping's key, a local variable, an attribute, a header, a cookie, a query or form field, the
 first half of a pair. What a value itself looks like is not examined, so that a secret inside
 running text, an exception's message or a line of source stays. A value under a sensitive name
-is masked whole, whatever it is.
+is masked whole, whatever it is; so are, in a report, bytes that name a sensitive field, such as
+a raw query string or body.
 
 Everything fails closed: what is too deep, too large, cyclic or broken is withheld.
 """

@@ -114,8 +114,8 @@ class Reply:
             headers.append((b"x-error-id", self._error_id.encode("ascii")))
         if b"cache-control" not in present:
             headers.append((b"cache-control", b"no-store"))
-        for name, value in self._held_headers:
-            name = name.lower()
+        for held_name, value in self._held_headers:
+            name = held_name.lower()
             if name in _OF_THE_BODY:
                 continue
             if name not in present or (name in _REPEATABLE and (name, value) not in headers):

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import linecache
 import os
-import stat
 import sys
 from collections.abc import Mapping
 from functools import lru_cache
-from importlib.machinery import ModuleSpec
 from inspect import CO_OPTIMIZED
 from itertools import islice
 from json.encoder import encode_basestring_ascii
-from time import perf_counter
 from types import (
     BuiltinFunctionType,
     CodeType,
@@ -27,6 +23,7 @@ from errata.anatomy import MAX_NAME, plain, plain_name
 from errata.budget import Budget
 from errata.describe import describe_names
 from errata.report import Description, Frame
+from errata.source import draw_source
 
 
 MAX_FRAMES: Final = 100
@@ -39,11 +36,6 @@ MAX_LOCALS: Final = 30
 MAX_GLOBALS: Final = 500
 """Names of a module that are searched for variables."""
 MAX_FILE_NAME: Final = 400
-CONTEXT_LINES: Final = 5
-"""Lines of source before the error, and as many after it."""
-MAX_LINE: Final = 250
-MAX_SOURCE_SIZE: Final = 2_000_000
-"""Bytes of a file that is read for a few lines of it: some 10 ms."""
 MAX_INSTRUCTIONS: Final = 10_000
 """Positions of a function's code that are passed over to find one: some 0.5 ms."""
 FRAME_CHARACTERS: Final = 220_000
@@ -51,17 +43,16 @@ FRAME_CHARACTERS: Final = 220_000
 FRAME_COST: Final = 300
 """Characters of JSON around one frame: its keys and numbers."""
 MAX_CACHED: Final = 1_024
-"""Files, and places in the code, of which something is remembered: some 100 KB."""
+"""Places in the code of which something is remembered: some 200 KB, and their code objects."""
 INNERMOST_NODES: Final = 240
 FRAME_NODES: Final = 60
 """Elements and attributes that the locals of the innermost frame show, and those of another:
 a body or a scope in full where it failed, an outline elsewhere."""
 
 _Columns: TypeAlias = tuple[int, int, int, int]
-_Lines: TypeAlias = tuple[tuple[int, str], ...]
 
-_STDLIB: Final = os.__file__.removesuffix("os.py")
-_OWN: Final = __file__.removesuffix("stack.py")
+_STDLIB: Final = os.__file__.rpartition(os.sep)[0] + os.sep
+_OWN: Final = __file__.rpartition(os.sep)[0] + os.sep
 _DEMO: Final = f"{_OWN}demo.py"
 _PACKAGES: Final = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
 _LOCALS_VIEW: Final[type] = type(cast("Any", (_ for _ in ())).gi_frame.f_locals)
@@ -191,7 +182,7 @@ def _draw_frame(
         module=frames.text(plain_name(dict.get(frame.f_globals, "__name__")), MAX_NAME),
         line=step.tb_lineno or 0,
         columns=spot.columns,
-        source=_source(step, values, frames),
+        source=draw_source(step, values, frames),
         locals=_locals(variables, frame.f_code, values, nodes),
         in_app=spot.in_app,
         repeated=repeated,
@@ -294,63 +285,3 @@ def _columns(code: CodeType, index: int) -> _Columns | None:
     if first is None or last is None or start is None or end is None:
         return None
     return first, last, start, end
-
-
-# Source.
-
-
-def _source(step: TracebackType, values: Budget, frames: Budget) -> _Lines:
-    # Made exact: it is going to be hashed.
-    file = str.__str__(step.tb_frame.f_code.co_filename)
-    try:
-        lines = _lines(file, step, values.deadline)
-        window, cost = _window(file, step.tb_lineno, id(lines)) if lines else ((), 0)
-    except Exception:  # a loader of somebody's own, or a file that is no text
-        return ()
-    if cost > frames.characters:
-        return ()
-    frames.characters -= cost
-    return window
-
-
-@lru_cache(maxsize=MAX_CACHED)
-def _window(file: str, line: int, version: int) -> tuple[_Lines, int]:
-    """Return the lines around *line*, and the characters of JSON in them.
-
-    *version* is new when `linecache` has read the file again.
-    """
-    first = max(line - 1 - CONTEXT_LINES, 0)
-    lines = linecache.getlines(file)[first : line + CONTEXT_LINES]
-    texts = [plain(text.rstrip("\n"), MAX_LINE) for text in lines]
-    return tuple(enumerate(texts, first + 1)), sum(map(len, map(encode_basestring_ascii, texts)))
-
-
-def _lines(file: str, step: TracebackType, deadline: float) -> list[str]:
-    """Return the lines of *file*, as long as it is quick to read.
-
-    What `linecache` has is not checked against the disk: these are the lines that ran.
-    """
-    entry = linecache.cache.get(file, ())
-    if len(entry) > 1:
-        return entry[2]
-    # A loader may be noted there, and no lines yet.
-    if perf_counter() > deadline:
-        return []
-    try:
-        status = os.stat(file)  # noqa: PTH116 - `pathlib` is slow to import, and unused else
-    except (OSError, ValueError):
-        if not _note_loader(file, step.tb_frame.f_globals):
-            return []
-    else:
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_SOURCE_SIZE:
-            return []
-    return linecache.getlines(file)
-
-
-def _note_loader(file: str, namespace: dict[str, Any]) -> bool:
-    """Tell `linecache` the loader of an imported module: its source may be in an archive."""
-    spec = dict.get(namespace, "__spec__")
-    if type(spec) is not ModuleSpec or type(spec.name) is not str:
-        return False
-    module = {"__name__": spec.name, "__spec__": spec, "__loader__": spec.loader}
-    return linecache.lazycache(file, module)

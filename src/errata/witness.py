@@ -6,15 +6,19 @@ exception is raised as if it had let it out. The cell is a mutable object in a C
 task or thread of the request that copied the context fills the same one.
 
 The framework has the last word: an exception that it answers below 500 was handled, and is
-forgotten. What it says to a websocket about an exception is a default of its own, some of
-them with the exception's message in it: it is dropped, so that ours takes its place.
+forgotten. What it says to a websocket about an exception is a default of its own, some with
+the exception's message in it: it is dropped, so that ours takes its place.
+
+A task that a framework runs beside a request may fail before it, after it, or together with
+it. Such an exception says nothing about the request's answer, and is reported by itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+import logging
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import Final
+from typing import Final, TypeAlias
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -23,36 +27,36 @@ from errata.report import Mechanism
 from errata.responses import MAX_DEFAULT_BODY, is_default_body
 
 
+TaskReport: TypeAlias = Callable[[Scope, Exception, Mechanism], Awaitable[None]]
+"""Reports the exception of a task that was begun by the request of that scope."""
+
+_log: Final = logging.getLogger("errata")
+
+
 class Cell:
     """What was seen in one request: the first exception, until somebody takes it."""
 
-    __slots__ = ("_ended", "_task", "exc", "mechanism")
+    __slots__ = ("_ended", "exc", "mechanism", "report_task", "scope")
 
-    def __init__(self) -> None:
+    def __init__(self, scope: Scope, report_task: TaskReport | None) -> None:
         self.exc: Exception | None = None
         self.mechanism: Mechanism = "escaped"
-        self._task: tuple[Exception, Mechanism] | None = None
+        self.scope = scope
+        self.report_task = report_task
         self._ended = False
 
     def see(self, exc: Exception, mechanism: Mechanism) -> None:
-        """Remember the exception of the request itself."""
-        if self._task is not None and self._task[0] is exc:
-            self._task = None
+        """Remember the first exception that comes before the end."""
         if self.exc is None and not self._ended:
             self.exc, self.mechanism = exc, mechanism
 
-    def see_task(self, exc: Exception, mechanism: Mechanism) -> None:
-        """Remember the exception of a task of the request: it is not what the answer tells of."""
-        if self._task is None and self.exc is not exc and not self._ended:
-            self._task = exc, mechanism
-
     def take(self) -> Exception | None:
-        """Return the request's exception that was seen, once."""
+        """Return the exception that was seen, once."""
         exc, self.exc = self.exc, None
         return exc
 
     def forget(self) -> None:
-        """Forget the request's exception: it was handled."""
+        """Forget the exception that was seen: the framework has handled it."""
         self.exc, self.mechanism = None, "escaped"
 
     def end(self, escaped: Exception | None = None) -> Exception | None:
@@ -60,14 +64,12 @@ class Cell:
 
         An exception that got out comes first: it is what was seen, or followed upon it.
         """
-        exc, task = self.take(), self._task
-        self._task, self._ended = None, True
-        if escaped is not None:
-            self.mechanism = self.mechanism if escaped is exc else "escaped"
-            return _unwrap(escaped)
-        if exc is None and task is not None:
-            exc, self.mechanism = task
-        return exc
+        self._ended = True
+        exc = self.take()
+        if escaped is None:
+            return exc
+        self.mechanism = self.mechanism if escaped is exc else "escaped"
+        return _unwrap(escaped)
 
 
 class Sender:
@@ -120,35 +122,39 @@ def witness(exc: BaseException | None, mechanism: Mechanism = "hook") -> None:
     """Remember an exception that a framework is about to swallow; the first one counts.
 
     Outside of a request, for anything but an `Exception`, and for an HTTP exception of any
-    status but 500, which is an answer and no error, nothing happens.
+    status but 500, nothing happens: those are answers. 500 is what a framework's own faults
+    have, as a default answer of 500 has that nobody explains.
     """
     cell = current_cell.get()
     if cell is not None and isinstance(exc, Exception) and _is_error(exc):
         cell.see(exc, mechanism)
 
 
-def witness_task(exc: BaseException | None, mechanism: Mechanism = "hook") -> None:
-    """Remember an exception of a task that the request has begun and that runs beside it.
-
-    It says nothing about the request's own answer. It is reported when the request is over;
-    one that comes later reaches nobody.
-    """
+async def witness_task(exc: BaseException | None, mechanism: Mechanism = "hook") -> None:
+    """Report an exception of a task that a request has begun, be the request over or not."""
     cell = current_cell.get()
-    if cell is not None and isinstance(exc, Exception) and _is_error(exc):
-        cell.see_task(exc, mechanism)
+    if cell is None or cell.report_task is None or not isinstance(exc, Exception):
+        return
+    try:
+        if _is_error(exc):
+            await cell.report_task(cell.scope, exc, mechanism)
+    except Exception:
+        _log.exception("errata failed to report the exception of a task")
 
 
 def _is_error(exc: Exception) -> bool:
-    # Deliberate answers are the app's own, a 503 too; 500 is what a framework's faults have.
     http = http_status(exc)
     return http is None or http.status == 500
 
 
-def with_cell(app: ASGIApp) -> ASGIApp:
-    """Return *app* with a cell around each request; what the cell holds at the end is raised."""
+def with_cell(app: ASGIApp, report_task: TaskReport | None = None) -> ASGIApp:
+    """Return *app* with a cell around each request; what the cell holds at the end is raised.
+
+    Without *report_task* the exceptions of tasks are nobody's.
+    """
 
     async def app_with_cell(scope: Scope, receive: Receive, send: Send) -> None:
-        cell = Cell()
+        cell = Cell(scope, report_task)
         current_cell.set(cell)
         try:
             await app(scope, receive, Sender(cell, send).send)
@@ -163,7 +169,7 @@ def with_cell(app: ASGIApp) -> ASGIApp:
             failure = cell.end()
         if failure is not None:
             try:
-                # Outside of the `except`: what stands for it there is not its context.
+                # Outside of the `except`: what it stood behind is not its context.
                 raise failure
             finally:
                 del failure

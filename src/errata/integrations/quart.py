@@ -25,4 +25,4 @@ async def _got_exception(app: Any, exception: Exception, **_: Any) -> None:
 
 
 async def _got_background_exception(app: Any, exception: Exception, **_: Any) -> None:
-    witness_task(exception)
+    await witness_task(exception)

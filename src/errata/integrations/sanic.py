@@ -23,11 +23,15 @@ def _exception(exception: BaseException, **_: Any) -> None:
     witness(exception)
 
 
-def _exception_report(exception: BaseException, **_: Any) -> None:
-    # Sent for a request's exception too, but `_exception` is told of that one.
-    witness_task(exception)
+async def _exception_report(exception: BaseException, **_: Any) -> None:
+    # Sent for the exceptions of requests too, of which `_exception` is told. Nothing but the
+    # traceback tells those of tasks, which start in the function that Sanic runs them with.
+    traceback = exception.__traceback__
+    if traceback is not None and traceback.tb_frame.f_code.co_qualname == _TASK:
+        await witness_task(exception)
 
 
+_TASK: Final = "Sanic._prep_task.<locals>.do"
 _HANDLERS: Final = {
     "http.lifecycle.exception": _exception,
     "websocket.handler.exception": _exception,
