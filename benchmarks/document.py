@@ -31,7 +31,7 @@ Written by `scripts/bench --write`, not by hand: run `scripts/bench` to measure 
 
 The ratios are what counts. Times are rough: machines differ, and drift. A round is three laps; \
 in a lap every contestant runs for about a millisecond, in random order and without the garbage \
-collector, and its best lap counts (what takes 20 ms has one lap). *Added* is the median of what a \
+collector, and its best lap counts (what takes 0.1 s has one lap). *Added* is the median of what a \
 contestant takes more than the base in the same round. What patches its surroundings (sentry-sdk) \
 runs in a process of its own, with a base of its own, and the rounds take the processes in turn.
 """

@@ -1,7 +1,7 @@
 """Fair timing on a machine that is not quiet: paired, interleaved rounds.
 
 A round is three laps; in a lap every contestant runs for about a millisecond, in random order and
-without the garbage collector, and its best lap counts (what takes 20 ms has one). What a contestant
+without the garbage collector, and its best lap counts (what takes 0.1 s has one). What a contestant
 adds is the difference to the base of the *same* round, and only the median of those differences
 counts, so that a machine which slows down for a while slows down both.
 
@@ -33,7 +33,7 @@ ROUND_TIMEOUT: Final = 300.0
 STOP_TIMEOUT: Final = 10.0
 LAPS: Final = 3
 """Each short enough to fit between two interruptions; the best of three is seldom interrupted."""
-LONG_BURST: Final = 0.02
+LONG_BURST: Final = 0.1
 """Seconds after which a burst is not repeated in the same round: interruptions are small to it."""
 WARM_UP: Final = 5
 """Samples of each contestant that nobody counts: caches fill, the interpreter specialises."""

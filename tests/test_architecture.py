@@ -29,7 +29,9 @@ LAYERS = (
     {
         "errata.anatomy",
         "errata.asgi2",
+        "errata.budget",
         "errata.client",
+        "errata.defaults",
         "errata.describe",
         "errata.exchange",
         "errata.gate",
@@ -43,6 +45,7 @@ LAYERS = (
         "errata.request",
         "errata.responses",
         "errata.scope",
+        "errata.source",
         "errata.storms",
         "errata.stores",
         "errata.trail",
@@ -84,7 +87,7 @@ LAYERS = (
         "errata.__main__",
         "errata.cli",
         "errata.demo",
-        "errata.demo_server",
+        "errata.demo.*",
         "errata.integrations",
         "errata.integrations.*",
     },
@@ -96,7 +99,10 @@ IMPORTED_AT_ONCE = {"anyio", "asgiref", "errata", "starlette", "structlog"}
 
 # The modules that are an option themselves: whoever imports one asks for its dependency.
 OPTIONS = {
-    "errata.demo": {"fastapi", "uvicorn"},
+    "errata.demo.console": {"fastapi", "uvicorn"},
+    "errata.demo.server": {"fastapi", "uvicorn"},
+    "errata.demo.shop": {"fastapi", "uvicorn"},
+    "errata.demo.tour": {"fastapi", "uvicorn"},
     "errata.integrations.asyncpg": {"asyncpg"},
     "errata.integrations.blacksheep": {"blacksheep"},
     "errata.integrations.django": {"django"},

@@ -661,7 +661,7 @@ def test_a_fingerprint_survives_odd_names() -> None:
 # Properties.
 
 
-@given(st.lists(VALUES, max_size=5), st.booleans())
+@given(st.lists(VALUES, max_size=2), st.booleans())
 def test_every_exception_has_a_report(values: list[Any], chained: bool) -> None:
     """Any arguments, locals and notes give a sound report."""
 

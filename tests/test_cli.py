@@ -15,8 +15,8 @@ import httpx
 import pytest
 
 import errata
-from errata import demo_tour
 from errata.cli import DEMO_MODULES, main
+from errata.demo import tour
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -185,13 +185,13 @@ def test_ctrl_c_is_no_traceback(monkeypatch):
     def interrupted(*args, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(demo_tour, "run", interrupted)
+    monkeypatch.setattr(tour, "run", interrupted)
     assert main(["demo", "--once"]) == 130
 
 
 def test_the_result_of_the_tour_is_the_exit_code(monkeypatch):
     """A tour that finds something wrong makes the command fail."""
-    monkeypatch.setattr(demo_tour, "run", lambda *args, **options: 1)
+    monkeypatch.setattr(tour, "run", lambda *args, **options: 1)
     assert main(["demo", "--once"]) == 1
 
 
@@ -223,4 +223,4 @@ def test_the_help_names_the_commands(capsys):
 def test_the_command_loads_nothing_that_it_does_not_need():
     """Only `errata demo` imports what the demo needs."""
     program = "import sys, errata.cli; sys.exit(bool(set(sys.argv[1:]) & sys.modules.keys()))"
-    assert _run("-c", program, *DEMO_MODULES, "errata.demo").returncode == 0
+    assert _run("-c", program, *DEMO_MODULES, "errata.demo.shop").returncode == 0

@@ -17,11 +17,11 @@ import structlog
 from starlette.responses import PlainTextResponse
 
 from errata import ErrorMiddleware
-from errata.demo import SIGHTS, Database, create_app, create_shop
-from errata.demo_console import MAX_UNTOLD, Inbox, Terminal, visit_line, welcome
-from errata.demo_server import Visit, listen, url_of
-from errata.demo_steps import STEPS, Answer, Evidence, Expect, Step, complaints
-from errata.demo_tour import run
+from errata.demo.console import MAX_UNTOLD, Inbox, Terminal, visit_line, welcome
+from errata.demo.server import Visit, listen, url_of
+from errata.demo.shop import SIGHTS, Database, create_app, create_shop
+from errata.demo.steps import STEPS, Answer, Evidence, Expect, Step, complaints
+from errata.demo.tour import run
 from errata.report import Failure, Frame, Report, RequestInfo, SafeReport
 from errata.testing import MemorySink
 from examples import bare_asgi, fastapi_app, starlette_stack
@@ -295,7 +295,7 @@ async def test_sights_show_the_debug_page(client, sight):
         else:
             answer = await client.post(sight.path, data=sight.form)
     assert answer.status_code == 500
-    assert "demo.py" in answer.text
+    assert "shop.py" in answer.text
 
 
 # ── the lines of errata demo ──────────────────────────────────────────────────────────────

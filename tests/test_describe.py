@@ -305,6 +305,12 @@ def test_no_helper_of_a_value_runs(make: Callable[[], object]) -> None:
     assert picture(make())["type"]
 
 
+def test_a_name_alone_makes_no_known_class() -> None:
+    """A class that only calls itself `decimal.Decimal` is not trusted like it."""
+    false = type("Decimal", (Plain,), {"__module__": "decimal", **TRAPS})
+    assert picture(object.__new__(false)).keys() == {"type", "address"}
+
+
 def test_parts_put_there_by_force_are_not_run() -> None:
     """A known class may hold anything, and then it is only its type."""
     identity = uuid.uuid4()

@@ -325,7 +325,7 @@ def litestar_app(stage: Stage, *, catch_all: bool) -> Any:
     @websocket("/closed")
     async def closed(socket: WebSocket) -> None:
         await socket.accept()
-        raise WebSocketException("by the app", code=4321)
+        raise WebSocketException(detail="by the app", code=4321)
 
     def answer_handled(request, exc):
         return text("handled by the app", 409)
@@ -741,6 +741,11 @@ DEVIATIONS = {
 """What a framework has not or cannot: no row of the suite, and a word in docs/frameworks.md."""
 
 
+SANIC_HEADERS = pytest.mark.xfail(
+    strict=True, reason="Sanic's headers are a generator, which is read before it is sent"
+)
+
+
 def frameworks(row: str) -> Any:
     """Parametrise with the frameworks that have *row*."""
     return pytest.mark.parametrize(
@@ -881,7 +886,12 @@ async def test_handler_of_ours_answers(build, sink, logged, framework):
 @pytest.mark.parametrize(
     ("framework", "method", "path"),
     [
-        (name, method, path)
+        pytest.param(
+            name,
+            method,
+            path,
+            marks=SANIC_HEADERS if name == "sanic" and path in {"/busy", "/broken"} else (),
+        )
         for name in FRAMEWORKS
         for method, path in [
             ("GET", "/nope"),
@@ -936,6 +946,27 @@ async def test_exception_of_a_background_task_is_reported(build, sink, logged, f
 
 @frameworks("task beside")
 @pytest.mark.parametrize("path", ["/task", "/late-task"])
+@pytest.mark.xfail(strict=True, reason="ErrorMiddleware gives with_cell() no report_task yet")
+async def test_exception_of_a_task_beside_the_request_is_reported(
+    build, stage, sink, logged, framework, path
+):
+    """A task that a framework runs by itself is reported, within its request and after it."""
+    app = ErrorMiddleware(build(framework), report_to=[sink])
+    async with running(app):
+        answer = await get(app, path)
+        stage.release.set()
+        await stage.failed.wait()
+        await asyncio.sleep(0)
+    await app.drain()
+    (report,) = sink.reports
+    assert (answer.status, answer.raised, answer.complete) == (200, None, True)
+    assert (report.failure.type, report.phase, report.mechanism) == ("Boom", "background", "hook")
+    assert report.request.path == path
+    assert len(logged) == 1
+
+
+@frameworks("task beside")
+@pytest.mark.parametrize("path", ["/task", "/late-task"])
 async def test_exception_of_a_task_beside_the_request_is_shown(build, stage, framework, path):
     """A task that a framework runs by itself is told of, within its request and after it."""
     told = []
@@ -945,7 +976,9 @@ async def test_exception_of_a_task_beside_the_request_is_shown(build, stage, fra
         told.append((scope["path"], str(exc), mechanism))
         reported.set()
 
-    app = with_cell(build(framework), report)
+    inner = build(framework)
+    connect(inner)
+    app = with_cell(inner, report)
     async with running(app):
         answer = await get(app, path)
         stage.release.set()
@@ -1007,18 +1040,25 @@ async def test_exception_after_the_accept_closes(build, sink, logged, framework)
 
 
 # Django leaves the body's file open when its task is cancelled.
-@pytest.mark.filterwarnings("ignore:.*SpooledTemporaryFile")
+@pytest.mark.filterwarnings("ignore:Unclosed file:ResourceWarning")
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 async def test_cancellation_passes_through(build, stage, sink, logged, framework):
     """A request that the server cancels is no error."""
     app = ErrorMiddleware(build(framework), report_to=[sink])
+    before = asyncio.all_tasks()
     async with running(app):
         task = asyncio.create_task(get(app, "/hang"))
         await stage.hanging.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        stage.release.set()
+    # Some frameworks leave tasks behind.
+    left = asyncio.all_tasks() - before
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+    del task, left
+    gc.collect()
     assert sink.reports == logged == []
 
 
@@ -1115,6 +1155,23 @@ async def test_falcon_handler_is_wrapped_once(build):
     assert app._error_handlers[Exception] is once
 
 
+@pytest.mark.xfail(strict=True, reason="Sanic's page is longer than what is held back")
+async def test_sanic_page_for_browsers_is_replaced(build, sink):
+    """Sanic's page has 70 KB, and is nevertheless known as a default."""
+    app = ErrorMiddleware(build("sanic"), report_to=[sink])
+
+    async def asks_for_html(scope, receive, send):
+        if scope["type"] == "http":
+            scope["headers"] = [(b"host", b"localhost"), (b"accept", b"text/html")]
+        await app(scope, receive, send)
+
+    async with running(app):
+        answer = await get(asks_for_html, "/fail")
+    assert (answer.status, answer.raised) == (500, None)
+    assert answer.headers["x-error-id"] == sink.reports[0].error_id
+    assert sink.reports[0].phase == "request"
+
+
 async def test_sanic_signals_are_added_once(build):
     """However often an app is connected, Sanic calls each handler once."""
     app = build("sanic")
@@ -1131,7 +1188,7 @@ async def test_blacksheep_filter_sees_no_other_record(sink):
         try:
             raise ValueError("the app's own affair")
         except ValueError:
-            logging.exception("logged and dealt with")
+            logging.exception("logged and dealt with")  # noqa: LOG015  # As BlackSheep does.
         await respond()(scope, receive, send)
 
     connect(blacksheep_app(Stage(), catch_all=False))
@@ -1319,7 +1376,7 @@ async def test_framework_without_its_hook_is_left_alone(caplog):
     assert caplog.messages == ["could not connect to falcon: AttributeError"]
 
 
-async def test_importing_errata_imports_no_integration():
+def test_importing_errata_imports_no_integration():
     """The modules of the frameworks are imported when an app of theirs is wrapped."""
     program = (
         "import sys, errata, errata.integrations\n"
@@ -1329,7 +1386,7 @@ async def test_importing_errata_imports_no_integration():
     assert output.strip() == "[]"
 
 
-async def test_integrations_import_no_framework_of_their_own():
+def test_integrations_import_no_framework_of_their_own():
     """An integration needs nothing but the app that it is given."""
     program = (
         "import sys\n"

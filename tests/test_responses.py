@@ -30,10 +30,10 @@ from starlette.background import BackgroundTask
 from starlette.datastructures import Headers
 from starlette.responses import Response
 
+from errata.defaults import MAX_DEFAULT_BODY, is_default_body
 from errata.responses import (
     MAX_ACCEPT_LENGTH,
     MAX_ACCEPT_MEMBERS,
-    MAX_DEFAULT_BODY,
     MAX_DETAIL_DEPTH,
     MAX_DETAIL_TEXT,
     MAX_DETAIL_VALUES,
@@ -41,7 +41,6 @@ from errata.responses import (
     accept_values,
     error_response,
     generic_response,
-    is_default_body,
     negotiate,
     phrase,
     problem_response,
@@ -1093,6 +1092,8 @@ def test_defaults_under_any_spelling(status: int) -> None:
         (200, [], b"OK", False),
         (304, [], b"", False),
         (600, [], b"", False),
+        (413, [], b"Payload Too Large", True),
+        (422, [], b"Unprocessable Content", True),
         (404, [], b"not found", False),
         (404, [], b"Not Found\n", False),
         (404, [], b"Internal Server Error", False),

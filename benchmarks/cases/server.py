@@ -172,6 +172,7 @@ def _bare(app: ASGIApp) -> Any:
 def _errata_as_json(app: ASGIApp) -> Any:
     import structlog
 
+    silence = Path(os.devnull).open("wb")  # noqa: SIM115 - open as long as the process
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -180,7 +181,7 @@ def _errata_as_json(app: ASGIApp) -> Any:
             structlog.processors.JSONRenderer(_to_json),
         ],
         wrapper_class=structlog.make_filtering_bound_logger("info"),
-        logger_factory=structlog.BytesLoggerFactory(file=Path(os.devnull).open("wb")),
+        logger_factory=structlog.BytesLoggerFactory(silence),
         cache_logger_on_first_use=True,
     )
     return ErrorMiddleware(app)

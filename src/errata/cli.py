@@ -120,13 +120,13 @@ def _demo(arguments: argparse.Namespace) -> int:
     require("demo", DEMO_MODULES)
     import sqlite3
 
-    from errata import demo_console, demo_tour
+    from errata.demo import console, tour
 
     try:
         if arguments.once:
-            return demo_tour.run(sys.stdout, database=arguments.db)
+            return tour.run(sys.stdout, database=arguments.db)
         with _listen(arguments.host, arguments.port) as listener:
-            demo_console.serve(
+            console.serve(
                 sys.stdout,
                 listener,
                 port=arguments.port,
@@ -139,7 +139,7 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    from errata.demo_server import listen
+    from errata.demo.server import listen
 
     try:
         return listen(host, port)

@@ -100,10 +100,11 @@ def _draw_named(
     if len(named) > limit or max(map(len, named), default=0) > MAX_NAME:
         named = {plain_name(name): value for name, value in islice(named.items(), limit)}
     text = "".join(named)
-    if not text.isascii():
+    if text.isascii() and text.isprintable():
+        budget.characters -= 2 * len(text)  # all might be quotes
+    else:
+        budget.characters -= WORST_ESCAPE * len(text)
         named = {plain_name(name): value for name, value in named.items()}
-    safe = text.isascii() and text.isprintable()  # but for quotes
-    budget.characters -= len(text) * (2 if safe else WORST_ESCAPE)
     return dict(zip(named, _draw_all(list(named.values()), budget, path), strict=True))
 
 

@@ -32,11 +32,11 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from starlette.types import Message, Receive, Scope, Send
 
+from errata.defaults import is_default_body
 from errata.exceptions import ASGIProtocolError
 from errata.reply import Reply
 from errata.report import Phase
 from errata.request import BodyReplay
-from errata.responses import is_default_body
 from errata.timers import Timer, start_timer
 
 
@@ -244,10 +244,10 @@ class Exchange:
         held = self._held if self._held is not None else []
         held.append(message)
         self._held_size += len(message.get("body", b""))
+        self.held_complete = not message.get("more_body", False)
         if self._held_size > HOLD_LIMIT:
             await self.release()
-        elif not message.get("more_body", False):
-            self.held_complete = True
+        elif self.held_complete:
             if self.app_status >= 500:
                 self._timer = start_timer(GRACE, self._settle)
             else:

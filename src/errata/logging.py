@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import sys
+from contextvars import ContextVar
 from typing import Any, Final
 
 import structlog
@@ -12,8 +14,19 @@ from errata.pages import traceback_text
 from errata.report import SafeReport
 
 
-SERVER_LOGGERS: Final = ("uvicorn.error", "hypercorn.error")
+SERVER_LOGGERS: Final = ("uvicorn.error", "hypercorn.error", "_granian.utils")
 """Where servers log an exception that leaves the app."""
+
+_GRANIAN: Final = "Application callable raised an exception"
+"""How granian's record begins: it holds the traceback as text, and no exception."""
+
+_left: Final[ContextVar[BaseException | None]] = ContextVar("errata_left", default=None)
+
+
+def let_out(exc: BaseException) -> None:
+    """Note that *exc* leaves the app in this context: granian logs it there without naming it."""
+    if sys.modules.get("granian"):
+        _left.set(exc)
 
 
 def log_report(report: SafeReport, **fields: Any) -> None:
@@ -51,6 +64,9 @@ class ServerLogFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Return False once for each time that errata logged the record's exception."""
         exc = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+        if exc is None and str(record.msg).startswith(_GRANIAN):
+            exc = _left.get()
+            _left.set(None)
         return exc is None or not consume_log_mark(exc)
 
 

@@ -163,10 +163,8 @@ class DescriptionWalk:
 
         A tuple of two may be a pair, and so may a list of two that is an *element* of another.
         """
-        if type(node) not in _NODES:
-            return node
-        if depth >= MAX_DEPTH:
-            return WITHHELD
+        if type(node) not in _NODES or depth >= MAX_DEPTH:
+            return WITHHELD if type(node) in _NODES else node
         if type(node) is list:
             return self._items(node, depth + 1, pair=element)
         changed = {}

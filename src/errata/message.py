@@ -91,15 +91,13 @@ class _Reader(threading.Thread):
 
     def __init__(self, exc: BaseException) -> None:
         super().__init__(name="errata-message", daemon=True)
-        self._subject: BaseException | None = exc
+        self._subjects = [exc]
         self._context = contextvars.copy_context()
         self.text: str | None = None
 
     def run(self) -> None:
         """Call `__str__` in the context of the request, as the app would."""
-        exc, self._subject = self._subject, None
-        if exc is None:
-            return
+        exc = self._subjects.pop()
         try:
             self.text = plain(self._context.run(str, exc), MAX_MESSAGE)
         except BaseException as raised:  # SystemExit too is only a broken `__str__` here

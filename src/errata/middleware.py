@@ -59,11 +59,11 @@ from errata.exchange import (
 from errata.handlers import NO_ERRORS, Claim, ExceptionHandlers, Key
 from errata.journey import Journey, sight
 from errata.lifespan import Lifespan
-from errata.logging import attach_server_filter
+from errata.logging import attach_server_filter, let_out
 from errata.redaction import Redactor
 from errata.report import Sink
 from errata.reporter import Reporter
-from errata.trail import attach_trail_handler, end_trail, with_trail
+from errata.trail import end_trail, record_logging, with_trail
 from errata.websocket import CONNECTING, DENYING, INTERNAL_ERROR, REASON, Conversation
 from errata.witness import current_cell, with_cell
 
@@ -166,7 +166,7 @@ class ErrorMiddleware:
         if self._framework not in {None, "starlette"}:
             self._app = with_cell(self._app)
         if debug if trail is None else trail:
-            attach_trail_handler()
+            record_logging()
             self._app = with_trail(self._app, self)
         if log:
             attach_server_filter()
@@ -193,6 +193,7 @@ class ErrorMiddleware:
             again = await self._failed(engage(slate), exc)
             end_trail(self)
             if again:
+                let_out(exc)
                 raise
             forget_traceback(exc)
         except BaseException:
@@ -289,6 +290,7 @@ class ErrorMiddleware:
             again = await self._failed_websocket(conversation, exc)
             end_trail(self)
             if again:
+                let_out(exc)
                 raise
             forget_traceback(exc)
 

@@ -53,7 +53,8 @@ _Columns: TypeAlias = tuple[int, int, int, int]
 
 _STDLIB: Final = os.__file__.rpartition(os.sep)[0] + os.sep
 _OWN: Final = __file__.rpartition(os.sep)[0] + os.sep
-_DEMO: Final = f"{_OWN}demo.py"
+_DEMO: Final = f"{_OWN}demo{os.sep}"
+_DEMO_MODULES: Final = "errata.demo."
 _PACKAGES: Final = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
 _LOCALS_VIEW: Final[type] = type(cast("Any", (_ for _ in ())).gi_frame.f_locals)
 """The type of `f_locals` in a function: a view since Python 3.13 (PEP 667), `dict` before."""
@@ -111,7 +112,7 @@ def _walk(traceback: TracebackType | None) -> list[TracebackType]:
 
 def _is_ours(step: TracebackType) -> bool:
     name = dict.get(step.tb_frame.f_globals, "__name__")
-    return type(name) is str and name.startswith("errata.") and name != "errata.demo"
+    return type(name) is str and name.startswith("errata.") and not name.startswith(_DEMO_MODULES)
 
 
 def _fold(steps: list[TracebackType]) -> dict[int, int]:
@@ -274,7 +275,7 @@ def _is_app(file: str) -> bool:
     """Tell whether code of *file* is the app's: no package's, not the standard library's."""
     if file.startswith("<frozen ") or any(part in file for part in _PACKAGES):
         return False
-    return file == _DEMO or not file.startswith((_STDLIB, _OWN))
+    return file.startswith(_DEMO) or not file.startswith((_STDLIB, _OWN))
 
 
 def _columns(code: CodeType, index: int) -> _Columns | None:

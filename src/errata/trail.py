@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -103,29 +104,37 @@ def record_query(sql: str, params: Any = None, duration: float | None = None) ->
     )
 
 
-class TrailHandler(logging.Handler):
-    """Puts every record of the standard library's logging on the trail of its request."""
+class TrailRecords:
+    """A factory of log records that puts each on the trail of its request.
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Append the record; its own arguments are formatted only where that is safe."""
+    Not a handler: one on the root logger makes `logging.basicConfig()` do nothing and takes
+    away the output that warnings have where nobody has configured logging.
+    """
+
+    def __init__(self, factory: Callable[..., logging.LogRecord]) -> None:
+        self._factory = factory
+
+    def __call__(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
+        """Return a new record; its own arguments are formatted only where that is safe."""
+        record = self._factory(*args, **kwargs)
         trail = current_trail.get()
-        if trail is None:
-            return
-        trail.crumbs.append(
-            Crumb(
-                message=Budget().text(_message(record), MAX_TEXT),
-                level=record.levelname.lower(),
-                logger=record.name,
-                timestamp=record.created,
+        if trail is not None:
+            trail.crumbs.append(
+                Crumb(
+                    message=Budget().text(_message(record), MAX_TEXT),
+                    level=record.levelname.lower(),
+                    logger=record.name,
+                    timestamp=record.created,
+                )
             )
-        )
+        return record
 
 
-def attach_trail_handler() -> None:
-    """Attach one `TrailHandler` to the root logger, however often this is called."""
-    root = logging.getLogger()
-    if not any(isinstance(handler, TrailHandler) for handler in root.handlers):
-        root.addHandler(TrailHandler())
+def record_logging() -> None:
+    """Let the standard library's log records leave crumbs, however often this is called."""
+    factory = logging.getLogRecordFactory()
+    if not isinstance(factory, TrailRecords):
+        logging.setLogRecordFactory(TrailRecords(factory))
 
 
 _PLAIN: Final = frozenset({str, int, float, bool, type(None)})

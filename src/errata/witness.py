@@ -22,9 +22,9 @@ from typing import Final, TypeAlias
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from errata.defaults import MAX_DEFAULT_BODY, is_default_body
 from errata.exceptions import http_status
 from errata.report import Mechanism
-from errata.responses import MAX_DEFAULT_BODY, is_default_body
 
 
 TaskReport: TypeAlias = Callable[[Scope, Exception, Mechanism], Awaitable[None]]
@@ -83,7 +83,8 @@ class Sender:
     def __init__(self, cell: Cell, send: Send) -> None:
         self._cell = cell
         self._send = send
-        self._denial: list[Message] = []
+        self._denial: list[Message] | None = []
+        """What is held back of a denial response; None once it is known to be the app's own."""
 
     def send(self, message: Message) -> Awaitable[None]:
         """Send for the app: at once, where no exception was seen."""
@@ -91,22 +92,20 @@ class Sender:
 
     async def _send_after(self, message: Message) -> None:
         kind = message["type"]
-        if kind.startswith("websocket.http.response."):
-            await self._deny(message)
-            return
         if kind == "http.response.start" and message["status"] < 500:
             self._cell.forget()
-        if kind != "websocket.close":
+        if kind.startswith("websocket.http.response.") and self._denial is not None:
+            await self._deny(self._denial, message)
+        elif kind != "websocket.close":
             await self._send(message)
 
-    async def _deny(self, message: Message) -> None:
+    async def _deny(self, held: list[Message], message: Message) -> None:
         """Hold a denial response back until it is known to be no default."""
-        held = self._denial
         held.append(message)
         body = b"".join(each.get("body", b"") for each in held)
         is_whole = message["type"].endswith("body") and not message.get("more_body", False)
         if len(body) > MAX_DEFAULT_BODY or (is_whole and not _is_default(held[0], body)):
-            self._denial = []
+            self._denial = None
             for each in held:
                 await self._send(each)
 

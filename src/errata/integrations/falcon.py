@@ -15,8 +15,7 @@ from errata.witness import witness
 
 def connect(app: Any) -> None:
     """Put the handler around the one that the Falcon *app* has for `Exception`, once."""
-    # Falcon has no way to ask for it, and the app may have set its own.
-    handler = app._error_handlers[Exception]
+    handler = app._error_handlers[Exception]  # noqa: SLF001  # Nothing public tells it.
     if not isinstance(getattr(handler, "__self__", None), _Witness):
         app.add_error_handler(Exception, _Witness(handler).handle)
 

@@ -12,8 +12,8 @@ from errata.witness import witness, witness_task
 
 def connect(app: Any) -> None:
     """Receive the signals of the Sanic *app*, each once."""
-    # Sanic would call a handler that is added twice twice, and has no way to ask for them.
-    present = {signal.handler for signal in app._future_signals}
+    # A handler that is added twice is called twice.
+    present = {signal.handler for signal in app._future_signals}  # noqa: SLF001  # Nothing public tells it.
     for event, handler in _HANDLERS.items():
         if handler not in present:
             app.add_signal(handler, event)

@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from errata.demo import create_app
-from errata.demo_console import ID_LENGTH, Terminal
-from errata.demo_server import Visit, Watcher, database_at, logging_to, serving
-from errata.demo_steps import STEPS, Answer, Evidence, Step, complaints
+from errata.demo.console import ID_LENGTH, Terminal
+from errata.demo.server import Visit, Watcher, database_at, logging_to, serving
+from errata.demo.shop import create_app
+from errata.demo.steps import STEPS, Answer, Evidence, Step, complaints
 from errata.middleware import ErrorMiddleware
 from errata.report import Sink
 from errata.testing import MemorySink
@@ -33,7 +33,7 @@ CLIENTS: Final = 8
 
 
 class AppFactory(Protocol):
-    """Makes what the tour is to look at; `errata.demo.create_app` is one."""
+    """Makes what the tour is to look at; `errata.demo.shop.create_app` is one."""
 
     def __call__(
         self, database: str, /, *, debug: bool, report_to: Sequence[Sink]

@@ -12,8 +12,7 @@ from typing import Final, Literal, TextIO, TypeAlias
 
 import structlog
 
-from errata.demo import SIGHTS, Sight, create_app
-from errata.demo_server import (
+from errata.demo.server import (
     Visit,
     Watcher,
     create_server,
@@ -21,6 +20,7 @@ from errata.demo_server import (
     logging_to,
     url_of,
 )
+from errata.demo.shop import SIGHTS, Sight, create_app
 from errata.report import SafeReport
 from errata.texts import clip, one_line
 
