@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from hashlib import blake2b
 from types import CodeType, TracebackType
 from typing import Any, Final, TypeVar
@@ -34,6 +35,8 @@ MAX_PLACES: Final = 10_000
 """Steps of a traceback that a fingerprint looks at: a millisecond for the deepest recursion."""
 MAX_RELATIVES: Final = 4
 """Causes, and members of a group, that a fingerprint looks at."""
+MAX_DIGESTS: Final = 512
+"""Fingerprints that are not computed again: in a storm that is most of their cost."""
 TRAIL_CHARACTERS: Final = 150_000
 """Characters of JSON that queries and crumbs fill together."""
 
@@ -50,6 +53,7 @@ def capture(
     mechanism: Mechanism = "escaped",
     handled: bool = False,
     status: int | None = None,
+    count: int = 1,
     duration: float | None = None,
     fingerprint: str | None = None,
     body: bytes | None = None,
@@ -74,6 +78,7 @@ def capture(
         mechanism: how it was seen.
         handled: whether a handler has claimed it.
         status: what the client got, if that is known already.
+        count: how many equal errors the report stands for.
         duration: seconds since the request's start.
         fingerprint: by default what `fingerprint()` returns.
         body: what the app has read of the request's body.
@@ -95,6 +100,7 @@ def capture(
         mechanism=mechanism,
         handled=handled,
         status=status,
+        count=count,
         duration=duration,
         request=_request(scope, body, truncated=body_truncated, client=client, whole=frames),
         queries=_newest(queries, TRAIL_CHARACTERS // 2),
@@ -121,6 +127,11 @@ def fingerprint(exc: BaseException, traceback: TracebackType | None = None) -> s
         parts += _relatives(exc)
     except Exception:
         parts.append("?")
+    return _digest(tuple(parts))
+
+
+@lru_cache(maxsize=MAX_DIGESTS)
+def _digest(parts: tuple[str, ...]) -> str:
     text = "\0".join(parts).encode("utf-8", "backslashreplace")
     return blake2b(text, digest_size=16).hexdigest()
 
@@ -169,7 +180,7 @@ def _draw(exc: BaseException, traceback: TracebackType | None, *, whole: bool) -
         notes = (f"errata: the rest is missing, reading it raised {type_name(type(raised))}",)
     try:
         outline = outline_failure(exc, values)
-        return replace(outline, notes=(*outline.notes, *notes))
+        return replace(outline, notes=(*outline.notes, *notes)) if notes else outline
     except Exception as raised:
         notes = (f"errata: the message is missing, reading it raised {type_name(type(raised))}",)
         module, name = type_names(type(exc))

@@ -108,10 +108,9 @@ def http_status(exc: BaseException) -> HTTPStatus | None:
 
 def is_disconnect(exc: BaseException) -> bool:
     """Tell whether *exc* only says that the client went away (a group: all of its leaves)."""
-    return all(
-        any((cls.__module__, cls.__qualname__) in _DISCONNECTS for cls in type(leaf).__mro__)
-        for leaf in leaves(exc)
-    )
+    if isinstance(exc, BaseExceptionGroup):
+        return all(map(_says_disconnect, leaves(exc)))
+    return _says_disconnect(exc)
 
 
 def forget_traceback(exc: BaseException) -> None:
@@ -216,6 +215,10 @@ def _http_base(cls: type[BaseException]) -> tuple[str, str] | None:
         if name in _HTTP_EXCEPTIONS or name in _DJANGO_STATUSES:
             return name
     return None
+
+
+def _says_disconnect(exc: BaseException) -> bool:
+    return any((cls.__module__, cls.__qualname__) in _DISCONNECTS for cls in type(exc).__mro__)
 
 
 def _mark_of(exc: BaseException) -> Mark | None:

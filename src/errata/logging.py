@@ -23,6 +23,10 @@ _GRANIAN: Final = "Application callable raised an exception"
 _left: Final[ContextVar[BaseException | None]] = ContextVar("errata_left", default=None)
 
 
+# A proxy: what it logs with is what structlog is configured with when the line is written.
+_logger: Final[Any] = structlog.get_logger("errata")
+
+
 def let_out(exc: BaseException) -> None:
     """Note that *exc* leaves the app in this context: granian logs it there without naming it."""
     if sys.modules.get("granian"):
@@ -39,7 +43,7 @@ def log_report(report: SafeReport, **fields: Any) -> None:
     failure, request = report.failure, report.request
     if failure.frames or failure.members:
         fields["exception"] = traceback_text(report)
-    structlog.get_logger("errata").error(
+    _logger.error(
         "handled exception" if report.handled else "unhandled exception",
         error_id=report.error_id,
         exc_type=failure.type,

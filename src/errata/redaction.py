@@ -236,6 +236,8 @@ class _ReportWalk:
         self._values = DescriptionWalk(secret, mask)
 
     def report(self, report: Report) -> Report:
+        if report.is_outline:
+            return report
         failure = self._failure(report.failure)
         request = report.request and self._request(report.request)
         queries = self._each(self._query, report.queries)

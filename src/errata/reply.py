@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeGuard
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from errata.exceptions import ASGIProtocolError
@@ -62,7 +63,8 @@ class Reply:
         self._error_id = error_id
         self._held_headers = held_headers
         self._head = head
-        self._prefix = prefix
+        self._start = f"{prefix}http.response.start"
+        self._body = f"{prefix}http.response.body"
         self.started = False
         self.complete = False
         self.broken = False
@@ -74,6 +76,9 @@ class Reply:
         The answer sees no server extensions, so that start and body are all it can send,
         and an `http` scope also for a refused websocket.
         """
+        if _is_ready(answer):
+            await self._send_ready(answer)
+            return
         plain = {**scope, "type": "http", "method": scope.get("method", "GET"), "extensions": {}}
         await answer(plain, receive, self)
         if not self.complete:
@@ -81,13 +86,24 @@ class Reply:
                 f"the answer {answer!r:.200} ended before its response was complete"
             )
 
+    async def _send_ready(self, answer: Response) -> None:
+        """Send a response that is one piece of bytes: most are, and a storm sends many."""
+        self.status = answer.status_code
+        self.started = True
+        headers = self._headers(answer.raw_headers)
+        start = {"type": self._start, "status": self.status, "headers": headers}
+        await self._pass(start)
+        self.complete = True
+        body = b"" if self._head else answer.body
+        await self._pass({"type": self._body, "body": body, "more_body": False})
+
     async def __call__(self, message: Message) -> None:
         kind = message["type"]
         if kind == "http.response.start" and not self.started:
             headers = self._headers(message.get("headers", ()))
             self.status = int(message["status"])
             self.started = True
-            start = {"type": self._prefix + kind, "status": self.status, "headers": headers}
+            start = {"type": self._start, "status": self.status, "headers": headers}
             await self._pass(start)
         elif kind == "http.response.body" and self.started and not self.complete:
             more = bool(message.get("more_body", False))
@@ -95,7 +111,7 @@ class Reply:
             body = b"" if self._head else message.get("body", b"")
             if more and self._head:
                 return
-            await self._pass({"type": self._prefix + kind, "body": body, "more_body": more})
+            await self._pass({"type": self._body, "body": body, "more_body": more})
         else:
             raise ASGIProtocolError(f"an answer sent {kind!r} where ASGI does not allow it")
 
@@ -121,3 +137,13 @@ class Reply:
             if name not in present or (name in _REPEATABLE and (name, value) not in headers):
                 headers.append((name, value))
         return headers
+
+
+def _is_ready(answer: ASGIApp) -> TypeGuard[Response]:
+    """Tell whether *answer* is a plain Starlette response without a background task."""
+    return (
+        isinstance(answer, Response)
+        and type(answer).__call__ is Response.__call__
+        and answer.background is None
+        and type(getattr(answer, "body", None)) is bytes
+    )

@@ -138,6 +138,21 @@ class Report:
     crumbs: tuple[Crumb, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def is_outline(self) -> bool:
+        """Whether nothing stands in it under a name: no locals, headers, fields."""
+        failure, request = self.failure, self.request
+        return not (
+            failure.frames
+            or failure.members
+            or failure.cause
+            or failure.context
+            or failure.suppressed
+            or self.queries
+            or self.crumbs
+            or (request and (request.headers or request.query or request.cookies or request.body))
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON data: containers, text and numbers only."""
         return {

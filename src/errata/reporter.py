@@ -99,14 +99,10 @@ class Reporter:
         self.mark(sighting.exc, sighting.error_id)
         print_ = fingerprint(sighting.exc, sighting.traceback)
         count = self._storms.admit(print_)
-        report = replace(
-            self._capture(sighting, print_, whole=whole or count > 0),
-            count=max(count, 1),
-            status=sighting.status,
-        )
+        report = self._capture(sighting, print_, count=max(count, 1), whole=whole or count > 0)
         return Prepared(report=self._redact(report), count=count)
 
-    def _capture(self, sighting: Sighting, print_: str, *, whole: bool) -> Report:
+    def _capture(self, sighting: Sighting, print_: str, *, count: int, whole: bool) -> Report:
         trail = current_trail.get()
         return capture(
             sighting.exc,
@@ -116,6 +112,8 @@ class Reporter:
             phase=sighting.phase,
             mechanism=sighting.mechanism,
             handled=sighting.handled,
+            status=sighting.status,
+            count=count,
             duration=sighting.duration,
             fingerprint=print_,
             body=sighting.body,

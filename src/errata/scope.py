@@ -7,6 +7,7 @@ of a wrong type is left out, and nothing of a type of somebody's own is asked.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Final, TypeAlias
 from urllib.parse import parse_qsl
 
@@ -55,16 +56,21 @@ def draw_request(
     if type(kind) is str and kind == "lifespan":
         return None
     websocket = type(kind) is str and kind == "websocket"
-    headers = list(_raw_headers(dict.get(values, "headers"))) if whole else []
-    return RequestInfo(
+    outline = RequestInfo(
         method="WEBSOCKET" if websocket else _text(dict.get(values, "method"), budget) or "",
         path=_text(dict.get(values, "path"), budget) or "",
         client=_text(client, budget),
         route=_route(values, budget),
-        query=_bounded(_query(dict.get(values, "query_string")), budget) if whole else (),
+    )
+    if not whole:
+        return outline
+    headers = list(_raw_headers(dict.get(values, "headers")))
+    return replace(
+        outline,
+        query=_bounded(_query(dict.get(values, "query_string")), budget),
         headers=_bounded(headers, budget),
         cookies=_bounded(_cookies(headers), budget),
-        body=_body(body, truncated=truncated) if whole else None,
+        body=_body(body, truncated=truncated),
     )
 
 
