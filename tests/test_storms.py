@@ -26,8 +26,8 @@ class Feed:
         count = self.storms.admit(fingerprint)
         if count:
             self.delivered.append((fingerprint, count))
-        else:
-            self.storms.count(small(fingerprint))
+        elif not self.storms.count(fingerprint):
+            self.storms.keep(small(fingerprint))
 
     def collect(self):
         reports = self.storms.collect()
@@ -83,16 +83,16 @@ def test_fingerprints_are_bounded_and_lose_no_count():
     assert feed.total("first") == 30
 
 
-def test_only_the_first_outstanding_asks_for_a_collection():
-    """One timer is enough for a window."""
+def test_only_the_first_outstanding_needs_a_report():
+    """The others are a number; after a collection the next one needs a report again."""
     storms = Storms(clock=lambda: 0.0, chance=lambda: 1.0)
     for _ in range(WHOLE):
         storms.admit("f")
-    answers = []
-    for _ in range(3):
-        storms.admit("f")
-        answers.append(storms.count(small("f")))
-    assert answers == [True, False, False]
+    assert not storms.count("f")
+    storms.keep(small("f"))
+    assert storms.count("f")
+    assert [report.count for report in storms.collect()] == [2]
+    assert not storms.count("f")
 
 
 @given(

@@ -121,25 +121,38 @@ def fingerprint(exc: BaseException, traceback: TracebackType | None = None) -> s
     functions that the traceback passes through: each once, then the innermost. So neither
     the message, nor an edited line, nor the depth of a recursion matters. Never raises.
     """
-    parts = [type_name(type(exc))]
+    names, codes = [type_name(type(exc))], []
     try:
-        parts += _places(exc, traceback)
-        parts += _relatives(exc)
+        codes = _places(exc, traceback)
+        names += _relatives(exc)
     except Exception:
-        parts.append("?")
-    return _digest(tuple(parts))
+        names.append("?")
+    return _digest(tuple(names), tuple(map(id, codes)), _Codes(codes))
+
+
+class _Codes(tuple[CodeType, ...]):
+    """Code objects that a cache keeps but does not compare: their ids stand beside them."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Codes)
+
+    def __hash__(self) -> int:
+        return 0
 
 
 @lru_cache(maxsize=MAX_DIGESTS)
-def _digest(parts: tuple[str, ...]) -> str:
-    text = "\0".join(parts).encode("utf-8", "backslashreplace")
+def _digest(names: tuple[str, ...], _ids: tuple[int, ...], codes: _Codes) -> str:
+    places = [text for code in codes for text in (code.co_filename, code.co_qualname)]
+    text = "\0".join((*names, *places)).encode("utf-8", "backslashreplace")
     return blake2b(text, digest_size=16).hexdigest()
 
 
 _fingerprint: Final = fingerprint  # `capture` has a parameter of the same name
 
 
-def _places(exc: BaseException, traceback: TracebackType | None) -> list[str]:
+def _places(exc: BaseException, traceback: TracebackType | None) -> list[CodeType]:
     step = traceback_of(exc) if traceback is None else traceback
     codes: dict[int, CodeType] = {}
     code = None
@@ -152,7 +165,7 @@ def _places(exc: BaseException, traceback: TracebackType | None) -> list[str]:
     places = list(codes.values())
     if code is not None and type(exc) is not RecursionError:  # ends in any of its functions
         places.append(code)
-    return [text for code in places for text in (code.co_filename, code.co_qualname)]
+    return places
 
 
 def _relatives(exc: BaseException) -> list[str]:

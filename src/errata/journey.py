@@ -13,7 +13,7 @@ from errata.client import TrustedProxies
 from errata.exceptions import http_status, mark, only_leaf
 from errata.handlers import Claim, call
 from errata.reply import Reply
-from errata.report import Mechanism, Phase
+from errata.report import Mechanism, Phase, SafeReport
 from errata.reporter import Reporter, Sighting
 from errata.request import BodyReplay, ErrorRequest
 from errata.witness import current_cell
@@ -111,9 +111,9 @@ class Journey:
         elif http is not None:
             await self._answer_by_status(channel, sighting, http.status, http.headers)
         elif channel.has_own_answer and self._answers.refusal(channel.scope) is not None:
-            prepared = self._reporter.prepare(sighting)
+            report = self._capture(sighting)
             await channel.release([(b"x-error-id", sighting.error_id.encode())])
-            await self._reporter.deliver(prepared)
+            await self._deliver(sighting, report)
         else:
             await self._answer_by_status(channel, sighting, 500)
         return self._raise_unhandled
@@ -124,10 +124,10 @@ class Journey:
         """Show the debug page to who may see it, the generic answer to everybody else."""
         sighting.status = status
         refusal = self._answers.refusal(channel.scope)
-        prepared = self._reporter.prepare(sighting, whole=refusal is None)
+        report = self._capture(sighting, always=refusal is None)
         try:
-            if refusal is None:
-                response = await self._answers.debug(channel.scope, prepared.report)
+            if refusal is None and report is not None:
+                response = await self._answers.debug(channel.scope, report)
             else:
                 response = self._answers.generic(
                     channel.scope, status, error_id=sighting.error_id, headers=headers
@@ -135,11 +135,24 @@ class Journey:
             await self.send(channel, response, sighting.error_id)
         finally:
             withheld = {"debug_withheld": refusal} if refusal else {}
-            await self._reporter.deliver(prepared, **withheld)
+            await self._deliver(sighting, report, **withheld)
+
+    def _capture(self, sighting: Sighting, *, always: bool = False) -> SafeReport | None:
+        """Return the report; None for an error that is seen again, unless one is needed."""
+        whole = self._reporter.admit(sighting)
+        return self._reporter.capture(sighting) if whole or always else None
+
+    async def _deliver(
+        self, sighting: Sighting, report: SafeReport | None, **log_fields: Any
+    ) -> None:
+        if report is None:
+            self._reporter.count(sighting, **log_fields)
+        else:
+            await self._reporter.deliver(sighting, report, **log_fields)
 
     async def report(self, sighting: Sighting) -> None:
         """Report an error that can no longer be answered."""
-        await self._reporter.deliver(self._reporter.prepare(sighting))
+        await self._deliver(sighting, self._capture(sighting))
 
     async def send(self, channel: Channel, response: ASGIApp, error_id: str | None = None) -> None:
         """Send *response* in the place of the app's; a client that has gone is no error."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -33,29 +34,32 @@ def let_out(exc: BaseException) -> None:
         _left.set(exc)
 
 
-def log_report(report: SafeReport, **fields: Any) -> None:
-    """Write the error line of *report* through structlog, as the user has configured it.
+def report_fields(report: SafeReport) -> dict[str, Any]:
+    """Return what the error line of *report* tells, its traceback included.
 
-    The line carries `error_id, exc_type, message, method, path, status, phase, client_ip,
-    duration` (seconds), *fields*, and the traceback as `exception` where the report has
-    frames.
+    That is `error_id, exc_type, message, method, path, status, phase, client_ip, duration`
+    (seconds) and, where the report has frames, the traceback as `exception`.
     """
     failure, request = report.failure, report.request
+    fields = {
+        "error_id": report.error_id,
+        "exc_type": failure.type,
+        "message": failure.message,
+        "method": request.method if request else None,
+        "path": request.path if request else None,
+        "status": report.status,
+        "phase": report.phase,
+        "client_ip": request.client if request else None,
+        "duration": None if report.duration is None else round(report.duration, 6),
+    }
     if failure.frames or failure.members:
         fields["exception"] = traceback_text(report)
-    _logger.error(
-        "handled exception" if report.handled else "unhandled exception",
-        error_id=report.error_id,
-        exc_type=failure.type,
-        message=failure.message,
-        method=request.method if request else None,
-        path=request.path if request else None,
-        status=report.status,
-        phase=report.phase,
-        client_ip=request.client if request else None,
-        duration=None if report.duration is None else round(report.duration, 6),
-        **fields,
-    )
+    return fields
+
+
+def write_line(fields: Mapping[str, Any], *, handled: bool) -> None:
+    """Write one error line through structlog, as the user has configured it."""
+    _logger.error("handled exception" if handled else "unhandled exception", **fields)
 
 
 class ServerLogFilter(logging.Filter):

@@ -7,15 +7,18 @@ import logging
 import platform
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import metadata
 from types import TracebackType
 from typing import Any, Final
 
+from errata.anatomy import type_names
+from errata.budget import Budget
 from errata.capture import capture, fingerprint
 from errata.client import TrustedProxies, client_ip
 from errata.exceptions import mark
-from errata.logging import log_report
+from errata.logging import report_fields, write_line
+from errata.message import Messages
 from errata.outbox import Outbox
 from errata.redaction import Redactor
 from errata.report import Failure, Mechanism, Phase, Report, SafeReport, Sink
@@ -36,6 +39,8 @@ FRAMEWORKS: Final = (
 )
 """Named with their versions in a report, where they are loaded."""
 
+_WITHHELD: Final = "[withheld: the redactor failed]"
+
 _log: Final = logging.getLogger("errata")
 
 
@@ -55,15 +60,9 @@ class Sighting:
     body: bytes = b""
     body_truncated: bool = False
     status: int | None = None
-
-
-@dataclass(slots=True, kw_only=True)
-class Prepared:
-    """A captured and redacted error that waits for its answer to be given."""
-
-    report: SafeReport
-    count: int
-    """How many occurrences the report stands for; 0: it is only to be counted."""
+    fingerprint: str = ""
+    count: int = 1
+    """How many occurrences its report stands for; 0: it is seen again and only counted."""
 
 
 class Reporter:
@@ -91,18 +90,21 @@ class Reporter:
         """Note on *exc* that it is reported, so that nobody further out does it again."""
         mark(exc, error_id, by=self._owner, logged=self._log)
 
-    def prepare(self, sighting: Sighting, *, whole: bool = False) -> Prepared:
-        """Capture and redact; in a storm only a little of it, unless *whole* is wanted.
+    def admit(self, sighting: Sighting) -> bool:
+        """Count *sighting*; return True if it is to be captured whole.
 
-        Marks the exception, so that an outer middleware does not report it again.
+        Marks the exception, so that nobody further out reports it again.
         """
         self.mark(sighting.exc, sighting.error_id)
-        print_ = fingerprint(sighting.exc, sighting.traceback)
-        count = self._storms.admit(print_)
-        report = self._capture(sighting, print_, count=max(count, 1), whole=whole or count > 0)
-        return Prepared(report=self._redact(report), count=count)
+        sighting.fingerprint = fingerprint(sighting.exc, sighting.traceback)
+        sighting.count = self._storms.admit(sighting.fingerprint)
+        return sighting.count > 0
 
-    def _capture(self, sighting: Sighting, print_: str, *, count: int, whole: bool) -> Report:
+    def capture(self, sighting: Sighting, *, whole: bool = True) -> SafeReport:
+        """Capture and redact *sighting*; unless *whole*, only what can be had in microseconds."""
+        return self._redact(self._capture(sighting, whole=whole))
+
+    def _capture(self, sighting: Sighting, *, whole: bool) -> Report:
         trail = current_trail.get()
         return capture(
             sighting.exc,
@@ -113,12 +115,12 @@ class Reporter:
             mechanism=sighting.mechanism,
             handled=sighting.handled,
             status=sighting.status,
-            count=count,
+            count=max(sighting.count, 1),
             duration=sighting.duration,
-            fingerprint=print_,
+            fingerprint=sighting.fingerprint,
             body=sighting.body,
             body_truncated=sighting.body_truncated,
-            client=client_ip(sighting.scope, self._trusted_proxies),
+            client=self._client(sighting),
             queries=tuple(trail.queries) if trail and whole else (),
             crumbs=tuple(trail.crumbs) if trail and whole else (),
             versions=self._get_versions() if whole else {},
@@ -131,11 +133,11 @@ class Reporter:
         except Exception:
             # A redactor of the user's own: nothing leaves that it has not passed.
             _log.warning("the redactor failed; report %s is withheld", report.error_id)
-            kind = Failure(type=report.failure.type, module=report.failure.module, message="")
+            kind = report.failure.type, report.failure.module
             return SafeReport(
                 Report(
                     error_id=report.error_id,
-                    failure=replace(kind, message="[withheld: the redactor failed]"),
+                    failure=Failure(type=kind[0], module=kind[1], message=_WITHHELD),
                     fingerprint=report.fingerprint,
                     count=report.count,
                     timestamp=report.timestamp,
@@ -143,21 +145,56 @@ class Reporter:
                 )
             )
 
-    async def deliver(self, prepared: Prepared, **log_fields: Any) -> None:
-        """Write the log line and queue the report for the sinks."""
-        report = prepared.report
+    async def deliver(self, sighting: Sighting, report: SafeReport, **log_fields: Any) -> None:
+        """Write the log line of *report* and queue it for the sinks."""
         if self._log:
-            try:
-                log_report(report, **log_fields)
-            except Exception:
-                _log.warning("the log failed for report %s", report.error_id)
-        if not self.outbox:
-            return
-        if prepared.count:
-            self.outbox.put(report)
-        elif self._storms.count(report):
-            self._collect_later()
-        await _give_way()
+            self._write(report_fields(report) | log_fields, handled=report.handled)
+        if self.outbox:
+            if sighting.count:
+                self.outbox.put(report)
+            else:
+                self._keep(sighting)
+            await _give_way()
+
+    def count(self, sighting: Sighting, **log_fields: Any) -> None:
+        """Write the log line of an error that is seen again; the sinks get to know its count."""
+        if self._log:
+            self._write(self._redacted(self._fields(sighting)) | log_fields, handled=False)
+        if self.outbox and not self._storms.count(sighting.fingerprint):
+            self._keep(sighting)
+
+    def _keep(self, sighting: Sighting) -> None:
+        self._storms.keep(self.capture(sighting, whole=False))
+        self._collect_later()
+
+    def _fields(self, sighting: Sighting) -> dict[str, Any]:
+        scope = sighting.scope
+        return {
+            "error_id": sighting.error_id,
+            "exc_type": type_names(type(sighting.exc))[1],
+            "message": Messages(Budget()).read(sighting.exc),
+            "method": "WEBSOCKET" if scope["type"] == "websocket" else scope.get("method"),
+            "path": scope.get("path"),
+            "status": sighting.status,
+            "phase": sighting.phase,
+            "client_ip": self._client(sighting),
+            "duration": round(sighting.duration, 6),
+        }
+
+    def _redacted(self, fields: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return dict(self._redactor.redact(fields))
+        except Exception:
+            return {"error_id": fields["error_id"], "message": _WITHHELD}
+
+    def _write(self, fields: dict[str, Any], *, handled: bool) -> None:
+        try:
+            write_line(fields, handled=handled)
+        except Exception as exc:
+            _log.warning("the log failed with %s on error %s", type(exc), fields["error_id"])
+
+    def _client(self, sighting: Sighting) -> str | None:
+        return client_ip(sighting.scope, self._trusted_proxies)
 
     def _collect_later(self) -> None:
         if self._timer is not None:

@@ -28,8 +28,8 @@ class _Entry:
     since: float
     seen: int = 0
     outstanding: int = 0
-    latest: SafeReport | None = None
-    """The latest small report: it stands for the outstanding ones."""
+    first: SafeReport | None = None
+    """A small report of the first outstanding occurrence: it stands for them all."""
 
 
 class Storms:
@@ -70,24 +70,31 @@ class Storms:
                 entry.since, entry.seen = now, 0
             entry.seen += 1
             if entry.seen <= WHOLE or self._chance() < WHOLE / entry.seen:
-                count, entry.outstanding = 1 + entry.outstanding, 0
+                count, entry.outstanding, entry.first = 1 + entry.outstanding, 0, None
                 return count
             return 0
 
-    def count(self, report: SafeReport) -> bool:
-        """Let the small *report* stand for one more outstanding occurrence.
+    def count(self, fingerprint: str) -> bool:
+        """Count one more outstanding occurrence, if a small report stands for it already."""
+        with self._lock:
+            entry = self._entries.get(fingerprint)
+            if entry is None or entry.first is None:
+                return False
+            entry.outstanding += 1
+            return True
 
-        Returns:
-            True when it is the only one outstanding: someone must call `collect()` later.
+    def keep(self, report: SafeReport) -> None:
+        """Let the small *report* stand for the outstanding occurrences, its own the first.
+
+        Someone must call `collect()` when the window is over.
         """
         with self._lock:
             entry = self._entries.get(report.fingerprint)
-            if entry is None:
+            if entry is None or entry.first is not None:
                 self._evicted.append(report)
-                return True
+                return
             entry.outstanding += 1
-            entry.latest = report
-            return entry.outstanding == 1
+            entry.first = report
 
     def collect(self) -> list[SafeReport]:
         """Return what is outstanding, one report for each fingerprint, and forget it."""
@@ -104,8 +111,8 @@ class Storms:
 
 
 def _settle(entry: _Entry) -> list[SafeReport]:
-    if not entry.outstanding or entry.latest is None:
+    if not entry.outstanding or entry.first is None:
         return []
-    settled = SafeReport(replace(entry.latest, count=entry.outstanding))
-    entry.outstanding, entry.latest = 0, None
+    settled = SafeReport(replace(entry.first, count=entry.outstanding))
+    entry.outstanding, entry.first = 0, None
     return [settled]
