@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
 
 
 MAX_LEAVES: Final = 1000
@@ -85,7 +86,7 @@ _DISCONNECTS: Final = frozenset(
 
 def is_http_exception(cls: type[BaseException]) -> bool:
     """Tell whether *cls* is Starlette's HTTP exception or another framework's own."""
-    return _http_base(cls) is not None
+    return _kind(cls).http_base is not None
 
 
 def http_status(exc: BaseException) -> HTTPStatus | None:
@@ -94,7 +95,7 @@ def http_status(exc: BaseException) -> HTTPStatus | None:
     Only Starlette's (FastAPI's) and the other frameworks' own HTTP exceptions count, and
     only statuses from 400 to 599.
     """
-    base = _http_base(type(exc))
+    base = _kind(type(exc)).http_base
     if base is None:
         return None
     if base in _DJANGO_STATUSES:
@@ -109,8 +110,8 @@ def http_status(exc: BaseException) -> HTTPStatus | None:
 def is_disconnect(exc: BaseException) -> bool:
     """Tell whether *exc* only says that the client went away (a group: all of its leaves)."""
     if isinstance(exc, BaseExceptionGroup):
-        return all(map(_says_disconnect, leaves(exc)))
-    return _says_disconnect(exc)
+        return all(_kind(type(leaf)).is_disconnect for leaf in leaves(exc))
+    return _kind(type(exc)).is_disconnect
 
 
 def forget_traceback(exc: BaseException) -> None:
@@ -185,9 +186,7 @@ def meet(exc: BaseException, *, by: object) -> str | None:
     None if nobody has, or if *by* itself has: then the object is raised anew. A group
     counts as reported when every leaf of it is.
     """
-    marks = [_mark_of(exc)]
-    if marks[0] is None and isinstance(exc, BaseExceptionGroup):
-        marks = [_mark_of(leaf) for leaf in leaves(exc)]
+    marks = _marks_of(exc)
     if not marks or any(found is None or id(by) in found.met for found in marks):
         return None
     for found in marks:
@@ -198,9 +197,7 @@ def meet(exc: BaseException, *, by: object) -> str | None:
 
 def consume_log_mark(exc: BaseException) -> bool:
     """Tell whether errata has logged *exc* already; true once for each time it did."""
-    marks = [_mark_of(exc)]
-    if marks[0] is None and isinstance(exc, BaseExceptionGroup):
-        marks = [_mark_of(leaf) for leaf in leaves(exc)]
+    marks = _marks_of(exc)
     if not marks or any(found is None or not found.logged for found in marks):
         return False
     for found in marks:
@@ -209,16 +206,31 @@ def consume_log_mark(exc: BaseException) -> bool:
     return True
 
 
-def _http_base(cls: type[BaseException]) -> tuple[str, str] | None:
-    for base in cls.__mro__:
-        name = (base.__module__, base.__qualname__)
-        if name in _HTTP_EXCEPTIONS or name in _DJANGO_STATUSES:
-            return name
-    return None
+class _Kind(NamedTuple):
+    """What the class of an exception says."""
+
+    http_base: tuple[str, str] | None
+    is_disconnect: bool
 
 
-def _says_disconnect(exc: BaseException) -> bool:
-    return any((cls.__module__, cls.__qualname__) in _DISCONNECTS for cls in type(exc).__mro__)
+# Weak keys: a class that was made on the fly is not kept alive.
+_KINDS: Final[WeakKeyDictionary[type[BaseException], _Kind]] = WeakKeyDictionary()
+
+
+def _kind(cls: type[BaseException]) -> _Kind:
+    kind = _KINDS.get(cls)
+    if kind is None:
+        names = [(base.__module__, base.__qualname__) for base in cls.__mro__]
+        http = (name for name in names if name in _HTTP_EXCEPTIONS or name in _DJANGO_STATUSES)
+        kind = _KINDS[cls] = _Kind(next(http, None), not _DISCONNECTS.isdisjoint(names))
+    return kind
+
+
+def _marks_of(exc: BaseException) -> list[Mark | None]:
+    found = _mark_of(exc)
+    if found is None and isinstance(exc, BaseExceptionGroup):
+        return [_mark_of(leaf) for leaf in leaves(exc)]
+    return [] if found is None else [found]
 
 
 def _mark_of(exc: BaseException) -> Mark | None:

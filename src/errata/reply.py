@@ -76,8 +76,8 @@ class Reply:
         The answer sees no server extensions, so that start and body are all it can send,
         and an `http` scope also for a refused websocket.
         """
-        if _is_ready(answer):
-            await self._send_ready(answer)
+        if is_ready(answer):
+            await self.send_ready(answer)
             return
         plain = {**scope, "type": "http", "method": scope.get("method", "GET"), "extensions": {}}
         await answer(plain, receive, self)
@@ -86,16 +86,19 @@ class Reply:
                 f"the answer {answer!r:.200} ended before its response was complete"
             )
 
-    async def _send_ready(self, answer: Response) -> None:
+    async def send_ready(self, answer: Response) -> None:
         """Send a response that is one piece of bytes: most are, and a storm sends many."""
         self.status = answer.status_code
         self.started = True
         headers = self._headers(answer.raw_headers)
-        start = {"type": self._start, "status": self.status, "headers": headers}
-        await self._pass(start)
-        self.complete = True
         body = b"" if self._head else answer.body
-        await self._pass({"type": self._body, "body": body, "more_body": False})
+        try:
+            await self._send({"type": self._start, "status": self.status, "headers": headers})
+            self.complete = True
+            await self._send({"type": self._body, "body": body, "more_body": False})
+        except Exception:
+            self.broken = True
+            raise
 
     async def __call__(self, message: Message) -> None:
         kind = message["type"]
@@ -123,10 +126,11 @@ class Reply:
             raise
 
     def _headers(self, own: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-        headers = [(bytes(name).lower(), bytes(value)) for name, value in own]
+        headers = [
+            (name.lower(), bytes(value)) for name, value in own if name.lower() != b"x-error-id"
+        ]
         present = {name for name, _ in headers}
         if self._error_id is not None:
-            headers = [pair for pair in headers if pair[0] != b"x-error-id"]
             headers.append((b"x-error-id", self._error_id.encode("ascii")))
         if b"cache-control" not in present:
             headers.append((b"cache-control", b"no-store"))
@@ -139,7 +143,7 @@ class Reply:
         return headers
 
 
-def _is_ready(answer: ASGIApp) -> TypeGuard[Response]:
+def is_ready(answer: ASGIApp) -> TypeGuard[Response]:
     """Tell whether *answer* is a plain Starlette response without a background task."""
     return (
         isinstance(answer, Response)
