@@ -741,11 +741,6 @@ DEVIATIONS = {
 """What a framework has not or cannot: no row of the suite, and a word in docs/frameworks.md."""
 
 
-SANIC_HEADERS = pytest.mark.xfail(
-    strict=True, reason="Sanic's headers are a generator, which is read before it is sent"
-)
-
-
 def frameworks(row: str) -> Any:
     """Parametrise with the frameworks that have *row*."""
     return pytest.mark.parametrize(
@@ -897,7 +892,6 @@ async def test_handler_of_ours_answers(build, sink, logged, framework):
             name,
             method,
             path,
-            marks=SANIC_HEADERS if name == "sanic" and path in {"/busy", "/broken"} else (),
         )
         for name in FRAMEWORKS
         for method, path in [
@@ -953,7 +947,6 @@ async def test_exception_of_a_background_task_is_reported(build, sink, logged, f
 
 @frameworks("task beside")
 @pytest.mark.parametrize("path", ["/task", "/late-task"])
-@pytest.mark.xfail(strict=True, reason="ErrorMiddleware gives with_cell() no report_task yet")
 async def test_exception_of_a_task_beside_the_request_is_reported(
     build, stage, sink, logged, framework, path
 ):
@@ -1162,7 +1155,6 @@ async def test_falcon_handler_is_wrapped_once(build):
     assert app._error_handlers[Exception] is once
 
 
-@pytest.mark.xfail(strict=True, reason="Sanic's page is longer than what is held back")
 async def test_sanic_page_for_browsers_is_replaced(build, sink):
     """Sanic's page has 70 KB, and is nevertheless known as a default."""
     app = ErrorMiddleware(build("sanic"), report_to=[sink])

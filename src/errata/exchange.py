@@ -38,6 +38,7 @@ from errata.reply import Reply
 from errata.report import Phase
 from errata.request import BodyReplay
 from errata.timers import Timer, start_timer
+from errata.witness import nothing_seen
 
 
 NEW: Final = 0
@@ -47,7 +48,10 @@ TAIL: Final = 3
 DONE: Final = 4
 
 HOLD_LIMIT: Final = 65_536
-"""Bytes of an error answer that are held back; no framework's default comes near."""
+"""Bytes of an error answer that are held back; a framework's default is far shorter."""
+
+WITNESSED_HOLD_LIMIT: Final = 131_072
+"""The same where a framework's hook has shown an exception: Sanic's own page has 70 KB."""
 
 GRACE: Final = 0.05
 """Seconds that a complete answer waits for an exception to follow it. The exception comes in
@@ -232,7 +236,8 @@ class Exchange:
             raise ASGIProtocolError(
                 f"the application sent the status {status!r}; HTTP has 100 to 599"
             )
-        self.start = start
+        # Sanic's headers are a generator: whoever looks at them must keep them.
+        self.start = start = {**start, "headers": list(start.get("headers", ()))}
         if status in self._owner.passing or _is_event_stream(start):
             self.state = OPEN
             await self.server_send(start)
@@ -245,7 +250,7 @@ class Exchange:
         held.append(message)
         self._held_size += len(message.get("body", b""))
         self.held_complete = not message.get("more_body", False)
-        if self._held_size > HOLD_LIMIT:
+        if self._held_size > (HOLD_LIMIT if nothing_seen() else WITNESSED_HOLD_LIMIT):
             await self.release()
         elif self.held_complete:
             if self.app_status >= 500:

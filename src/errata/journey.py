@@ -42,6 +42,19 @@ class Scene(Protocol):
         ...
 
 
+class Aside:
+    """A task that runs beside its request, perhaps for longer: nobody waits for its answer."""
+
+    phase: Phase = "background"
+    duration = 0.0
+    body = b""
+    body_size = 0
+    app_status = 0
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+
+
 class Channel(Scene, Protocol):
     """The conversation in which an error happened, and through which it is answered."""
 

@@ -57,11 +57,11 @@ from errata.exchange import (
     watch,
 )
 from errata.handlers import NO_ERRORS, Claim, ExceptionHandlers, Key
-from errata.journey import Journey, sight
+from errata.journey import Aside, Journey, sight
 from errata.lifespan import Lifespan
 from errata.logging import attach_server_filter, let_out
 from errata.redaction import Redactor
-from errata.report import Sink
+from errata.report import Mechanism, Sink
 from errata.reporter import Reporter
 from errata.trail import end_trail, record_logging, with_trail
 from errata.websocket import CONNECTING, DENYING, INTERNAL_ERROR, REASON, Conversation
@@ -164,7 +164,7 @@ class ErrorMiddleware:
         self._app = self.app
         self._framework = connect_framework(self.app) if connect else None
         if self._framework not in {None, "starlette"}:
-            self._app = with_cell(self._app)
+            self._app = with_cell(self._app, self._report_task)
         if debug if trail is None else trail:
             record_logging()
             self._app = with_trail(self._app, self)
@@ -324,6 +324,10 @@ class ErrorMiddleware:
             await self.drain()
             raise
         await lifespan.pass_on_failure()
+
+    async def _report_task(self, scope: Scope, exc: Exception, mechanism: Mechanism) -> None:
+        if meet(exc, by=self) is None:
+            await self._journey.report(sight(Aside(scope), exc, mechanism=mechanism))
 
     async def _answer_safely(self, channel: Exchange | Conversation, exc: Exception) -> bool:
         try:

@@ -117,6 +117,12 @@ def _is_default(start: Message, body: bytes) -> bool:
 current_cell: Final[ContextVar[Cell | None]] = ContextVar("errata_cell", default=None)
 
 
+def nothing_seen() -> bool:
+    """Tell whether no hook has shown an exception of this request so far."""
+    cell = current_cell.get()
+    return cell is None or cell.exc is None
+
+
 def witness(exc: BaseException | None, mechanism: Mechanism = "hook") -> None:
     """Remember an exception that a framework is about to swallow; the first one counts.
 
