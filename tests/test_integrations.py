@@ -646,6 +646,10 @@ def sanic_app(stage: Stage, *, catch_all: bool) -> Any:
     async def refuse(request):
         raise SanicException("a teapot", 418)
 
+    @app.get("/quota")
+    async def quota(request):
+        raise SanicException("the quota is used up")
+
     @app.get("/handled")
     async def handled(request):
         raise Handled
@@ -1123,6 +1127,37 @@ async def test_connection_is_told(build, caplog, framework):
     name = "starlette" if framework == "fastapi" else framework
     assert repr(app).endswith(f", connected to {name}>")
     assert caplog.messages == [f"connected to {name}"]
+
+
+@pytest.mark.parametrize("log", [True, False])
+@pytest.mark.parametrize(
+    ("framework", "path"),
+    [
+        (name, path)
+        for name in FRAMEWORKS
+        for path in ("/fail", "/late", "/task")
+        if (name, path[1:]) not in DEVIATIONS or (name, path) == ("quart", "/task")
+    ],
+)
+async def test_record_of_the_framework_is_dropped(build, logged, caplog, framework, path, log):
+    """One error is logged once: by errata, or by the framework where errata does not log."""
+    app = ErrorMiddleware(build(framework), log=log)
+    async with running(app):
+        await (open_websocket if path == "/late" else get)(app, path)
+    tracebacks = [record for record in caplog.records if record.exc_info]
+    own = 0 if framework in {"starlette", "fastapi", "litestar"} else 1
+    # Sanic logs a websocket's exception before it shows it to anybody.
+    twice = 1 if (framework, path) == ("sanic", "/late") else 0
+    assert (len(logged), len(tracebacks)) == ((1, twice) if log else (0, own))
+
+
+async def test_own_text_of_an_http_exception_stays(build, sink):
+    """A 500 that the app has raised with words of its own keeps them, and is reported."""
+    app = ErrorMiddleware(build("sanic"), report_to=[sink])
+    async with running(app):
+        answer = await get(app, "/quota")
+    assert (answer.status, answer.headers["x-error-id"]) == (500, sink.reports[0].error_id)
+    assert b"the quota is used up" in answer.body
 
 
 # ── what single frameworks do ───────────────────────────────────────────────────────────

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from starlette.types import ASGIApp
 
+from errata.logging import attach_server_filter
+
 
 # By name, so that nothing is imported that is not there already. Starlette and FastAPI stand
 # here for the record: they let their exceptions out, so that there is nothing to connect.
@@ -24,15 +26,24 @@ _FRAMEWORKS: Final = {
 MAX_LAYERS: Final = 20
 """Middlewares around a framework that are looked through, by their attribute `app`."""
 
+# Where the frameworks log what they swallow. Quart's bears the app's name.
+_LOGGERS: Final = {
+    "django": "django.request",
+    "falcon": "falcon",
+    "blacksheep": "blacksheep.server",
+    "sanic": "sanic.error",
+}
+
 _log: Final = logging.getLogger("errata")
 
 
-def connect(app: ASGIApp) -> str | None:
+def connect(app: ASGIApp, *, log: bool = False) -> str | None:
     """Connect to the framework that *app* is made with, through its own public hook.
 
     Middlewares that keep what they wrap as `app` are looked through. A framework whose hook
     cannot be had (another version) is left alone with a warning: its default 500 is then
-    reported as unexplained.
+    reported as unexplained. With *log* the framework's own records of exceptions that errata
+    logs are dropped.
 
     Returns:
         The framework's name, or None for an app of no framework that is known.
@@ -47,8 +58,18 @@ def connect(app: ASGIApp) -> str | None:
         except Exception as exc:
             _log.warning("could not connect to %s: %s", name, type(exc).__qualname__)
             return None
+        if log and (logger := _logger_of(name, framework)):
+            attach_server_filter(logger)
     _log.debug("connected to %s", name)
     return name
+
+
+def _logger_of(name: str, app: Any) -> str | None:
+    if name == "quart":
+        return str(app.name)
+    if name == "django" and import_module("django.conf").settings.ADMINS:
+        return None  # Its records make the mails to the admins.
+    return _LOGGERS.get(name)
 
 
 def _find(app: Any) -> tuple[str, Any] | None:

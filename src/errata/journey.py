@@ -121,12 +121,12 @@ class Journey:
                 channel.scope, http.status, detail=http.detail, headers=http.headers
             )
             await self.send(channel, response, sighting.error_id)
-        elif http is not None:
-            await self._answer_by_status(channel, sighting, http.status, http.headers)
         elif channel.has_own_answer and self._answers.refusal(channel.scope) is not None:
             report = self._capture(sighting)
             await channel.release([(b"x-error-id", sighting.error_id.encode())])
             await self._deliver(sighting, report)
+        elif http is not None:
+            await self._answer_by_status(channel, sighting, http.status, http.headers)
         else:
             await self._answer_by_status(channel, sighting, 500)
         return self._raise_unhandled

@@ -13,6 +13,7 @@ import structlog
 from errata.exceptions import consume_log_mark
 from errata.pages import traceback_text
 from errata.report import SafeReport
+from errata.witness import will_be_logged
 
 
 SERVER_LOGGERS: Final = ("uvicorn.error", "hypercorn.error", "_granian.utils")
@@ -63,10 +64,10 @@ def write_line(fields: Mapping[str, Any], *, handled: bool) -> None:
 
 
 class ServerLogFilter(logging.Filter):
-    """Drops a server's record of an exception that errata has logged and let out again.
+    """Drops a server's or framework's record of an exception that errata logs.
 
-    It must go out: only an exception makes a server abort a response. Without this filter
-    the same traceback would stand in the log twice.
+    A server gets it because only an exception makes it abort a response; a framework logs
+    what it swallows. Without this filter the same traceback would stand in the log twice.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -75,12 +76,15 @@ class ServerLogFilter(logging.Filter):
         if exc is None and str(record.msg).startswith(_GRANIAN):
             exc = _left.get()
             _left.set(None)
-        return exc is None or not consume_log_mark(exc)
+        return exc is None or not (will_be_logged(exc) or consume_log_mark(exc))
 
 
-def attach_server_filter() -> None:
-    """Attach one `ServerLogFilter` to each server's error logger, however often it is called."""
-    for name in SERVER_LOGGERS:
+def attach_server_filter(*names: str) -> None:
+    """Attach one `ServerLogFilter` to each of these loggers, however often it is called.
+
+    Without names: to the servers' error loggers.
+    """
+    for name in names or SERVER_LOGGERS:
         logger = logging.getLogger(name)
         if not any(isinstance(present, ServerLogFilter) for present in logger.filters):
             logger.addFilter(ServerLogFilter())

@@ -162,9 +162,9 @@ class ErrorMiddleware:
         if not debug and templates is None:
             self.handlers.follow(self)
         self._app = self.app
-        self._framework = connect_framework(self.app) if connect else None
+        self._framework = connect_framework(self.app, log=log) if connect else None
         if self._framework not in {None, "starlette"}:
-            self._app = with_cell(self._app, self._report_task)
+            self._app = with_cell(self._app, self._report_task, logs=log)
         if debug if trail is None else trail:
             record_logging()
             self._app = with_trail(self._app, self)
@@ -326,6 +326,7 @@ class ErrorMiddleware:
         await lifespan.pass_on_failure()
 
     async def _report_task(self, scope: Scope, exc: Exception, mechanism: Mechanism) -> None:
+        """Report the exception of a task that the framework runs beside its request."""
         if meet(exc, by=self) is None:
             await self._journey.report(sight(Aside(scope), exc, mechanism=mechanism))
 

@@ -36,13 +36,14 @@ _log: Final = logging.getLogger("errata")
 class Cell:
     """What was seen in one request: the first exception, until somebody takes it."""
 
-    __slots__ = ("_ended", "exc", "mechanism", "report_task", "scope")
+    __slots__ = ("_ended", "exc", "logs", "mechanism", "report_task", "scope")
 
-    def __init__(self, scope: Scope, report_task: TaskReport | None) -> None:
+    def __init__(self, scope: Scope, report_task: TaskReport | None, *, logs: bool) -> None:
         self.exc: Exception | None = None
         self.mechanism: Mechanism = "escaped"
         self.scope = scope
         self.report_task = report_task
+        self.logs = logs
         self._ended = False
 
     def see(self, exc: Exception, mechanism: Mechanism) -> None:
@@ -152,14 +153,23 @@ def _is_error(exc: Exception) -> bool:
     return http is None or http.status == 500
 
 
-def with_cell(app: ASGIApp, report_task: TaskReport | None = None) -> ASGIApp:
+def will_be_logged(exc: BaseException) -> bool:
+    """Tell whether *exc* waits in this request's cell for somebody who logs it."""
+    cell = current_cell.get()
+    return cell is not None and cell.logs and cell.exc is exc
+
+
+def with_cell(
+    app: ASGIApp, report_task: TaskReport | None = None, *, logs: bool = False
+) -> ASGIApp:
     """Return *app* with a cell around each request; what the cell holds at the end is raised.
 
-    Without *report_task* the exceptions of tasks are nobody's.
+    Without *report_task* the exceptions of tasks are nobody's. *logs*: whoever gets what is
+    raised writes it to the log.
     """
 
     async def app_with_cell(scope: Scope, receive: Receive, send: Send) -> None:
-        cell = Cell(scope, report_task)
+        cell = Cell(scope, report_task, logs=logs)
         current_cell.set(cell)
         try:
             await app(scope, receive, Sender(cell, send).send)

@@ -11,7 +11,7 @@ import logging
 import sys
 from typing import Any, Final
 
-from errata.witness import witness
+from errata.witness import will_be_logged, witness
 
 
 _LOGGED_IN: Final = ("blacksheep.server.application", "_handle_websocket")
@@ -41,12 +41,14 @@ class _Witness:
 
 
 class _WebSocketFilter(logging.Filter):
-    """Sees the exception in BlackSheep's record of a failed websocket; drops nothing."""
+    """Sees the exception in BlackSheep's record of a failed websocket."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return True."""
+        """Return False for that record, where errata logs its exception."""
         if record.funcName == _LOGGED_IN[1] and record.exc_info:
             module = sys.modules.get(_LOGGED_IN[0])
             if module is not None and record.pathname == module.__file__:
-                witness(record.exc_info[1], "log")
+                exc = record.exc_info[1]
+                witness(exc, "log")
+                return exc is None or not will_be_logged(exc)
         return True
