@@ -1294,8 +1294,9 @@ async def test_exception_that_escapes_is_the_one(sink):
 
     answer = await call(with_cell(app), http_scope())
     assert repr(answer.raised) == "KeyError('escaped')"
-    assert current_cell.get().exc is None
-    assert current_cell.get().mechanism == "escaped"
+    cell = current_cell.get()
+    assert cell is not None
+    assert (cell.exc, cell.mechanism) == (None, "escaped")
 
 
 async def test_nothing_is_witnessed_outside_of_a_request():
@@ -1307,7 +1308,9 @@ async def test_nothing_is_witnessed_outside_of_a_request():
     await call(with_cell(respond()), http_scope())
     witness(ValueError())
     await witness_task(ValueError())
-    assert current_cell.get().exc is None
+    cell = current_cell.get()
+    assert cell is not None
+    assert cell.exc is None
 
 
 async def test_cancellation_forgets_what_was_seen():
@@ -1319,7 +1322,9 @@ async def test_cancellation_forgets_what_was_seen():
 
     with pytest.raises(asyncio.CancelledError):
         await call(with_cell(app), http_scope())
-    assert current_cell.get().exc is None
+    cell = current_cell.get()
+    assert cell is not None
+    assert cell.exc is None
 
 
 async def test_report_of_a_task_that_fails_harms_nobody(caplog):

@@ -102,15 +102,16 @@ def watch(slate: Slate, message: Message = _NOTHING) -> Awaitable[Any]:
 
     A start and one body pass on from here; everything else is the exchange's.
     """
+    # The places by number: eight global names are a thirtieth of what a request pays for us.
     if message is _NOTHING:
         return _watch_receive(slate)
-    if slate[START] is None:
-        if message["type"] == "http.response.start" and message["status"] in slate[OWNER].passing:
-            slate[START] = message
-            return slate[SEND](message)  # type: ignore[no-any-return]
-    elif slate[BODY] is None and message["type"] == "http.response.body":
-        slate[BODY] = message
-        return slate[SEND](message)  # type: ignore[no-any-return]
+    if slate[5] is None:  # START
+        if message["type"] == "http.response.start" and message["status"] in slate[0].passing:
+            slate[5] = message
+            return slate[3](message)  # type: ignore[no-any-return]
+    elif slate[6] is None and message["type"] == "http.response.body":  # BODY
+        slate[6] = message
+        return slate[3](message)  # type: ignore[no-any-return]
     return engage(slate).send(message)
 
 

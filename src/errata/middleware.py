@@ -47,7 +47,6 @@ from errata.exceptions import (
 from errata.exchange import (
     BODY,
     DONE,
-    ENGAGED,
     HELD,
     NEW,
     TAIL,
@@ -187,7 +186,8 @@ class ErrorMiddleware:
         relay = MethodType(watch, slate)
         try:
             await self._app(scope, relay, relay)
-            if (slate[BODY] or ENGAGED).get("more_body"):
+            body = slate[BODY]
+            if body is None or body.get("more_body"):
                 await self._returned(engage(slate))
         except Exception as exc:
             again = await self._failed(engage(slate), exc)
