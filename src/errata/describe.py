@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from itertools import chain, islice
 from math import isfinite
 from time import perf_counter
@@ -46,6 +46,10 @@ MAX_ENTRIES: Final = 20
 MAX_TEXT: Final = 1_000
 """Characters of one text: a screenful."""
 MAX_BYTES: Final = 256
+MAX_CACHED_NAMES: Final = 512
+"""Sets of names whose check is remembered: the functions of a busy app, in some 100 KB."""
+MAX_REMEMBERED: Final = 2_000
+"""Characters of such a set: whatever is longer is no function's."""
 NODE_COST: Final = 64
 """Characters of JSON around one picture: its keys, its address and the quotes."""
 _MIN_INT: Final = -(2**63)
@@ -94,6 +98,33 @@ def describe_names(
 def _draw_named(
     pairs: Iterable[tuple[object, object]], limit: int, budget: Budget, path: _Path
 ) -> dict[str, Description]:
+    pairs = list(pairs)
+    names: tuple[Any, ...] = tuple([name for name, _ in pairs])
+    cost = None
+    if {str}.issuperset(map(type, names)) and sum(map(len, names)) <= MAX_REMEMBERED:
+        cost = _cost_of_names(names, limit)
+    if cost is None:
+        return _draw_selected(pairs, limit, budget, path)
+    budget.characters -= cost
+    return dict(zip(names, _draw_all([value for _, value in pairs], budget, path), strict=True))
+
+
+@lru_cache(maxsize=MAX_CACHED_NAMES)
+def _cost_of_names(names: tuple[str, ...], limit: int) -> int | None:
+    """Return the characters of names that can all be shown as they are; else None.
+
+    A function has the same variables each time, and an object the same attributes.
+    """
+    text = "".join(names)
+    plain = text.isascii() and text.isprintable() and len(names) <= limit
+    if not plain or any(name.startswith("__") or len(name) > MAX_NAME for name in names):
+        return None
+    return 2 * len(text)  # all might be quotes
+
+
+def _draw_selected(
+    pairs: Iterable[tuple[object, object]], limit: int, budget: Budget, path: _Path
+) -> dict[str, Description]:
     named = {
         name: value for name, value in pairs if type(name) is str and not name.startswith("__")
     }
@@ -101,7 +132,7 @@ def _draw_named(
         named = {plain_name(name): value for name, value in islice(named.items(), limit)}
     text = "".join(named)
     if text.isascii() and text.isprintable():
-        budget.characters -= 2 * len(text)  # all might be quotes
+        budget.characters -= 2 * len(text)
     else:
         budget.characters -= WORST_ESCAPE * len(text)
         named = {plain_name(name): value for name, value in named.items()}
