@@ -106,7 +106,7 @@ def test_the_package_imports_with_its_core_dependencies(installed: Path, tmp_pat
 def test_the_middleware_answers_with_its_core_dependencies(installed: Path, tmp_path: Path) -> None:
     """One line around an app that raises, and the caller gets a clean JSON 500."""
     (tmp_path / "app.py").write_text(APP)
-    answer = json.loads(_run(installed, "app.py", at=tmp_path))
+    answer = json.loads(_run(installed, "app.py", at=tmp_path).splitlines()[-1])
     assert answer["status"] == 500
     assert answer["headers"]["content-type"].partition(";")[0] == "application/json"
     body = json.loads(answer["body"])

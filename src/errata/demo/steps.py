@@ -324,9 +324,7 @@ def _of_reports(evidence: Evidence) -> Iterator[str]:
 
 def _leaks_password(report: SafeReport, step: Step) -> bool:
     password = (step.form or {}).get("password")
-    frames = report.failure.frames[-1:]
-    shown = f"{report.request} {report.queries} {[frame.locals for frame in frames]}"
-    return password is not None and password in shown
+    return password is not None and password in str(report.to_dict())
 
 
 def _of_log(evidence: Evidence) -> Iterator[str]:
