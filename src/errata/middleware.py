@@ -187,7 +187,8 @@ class ErrorMiddleware:
         try:
             await self._app(scope, relay, relay)
             body = slate[BODY]
-            if body is None or body.get("more_body"):
+            # Not `get`: most bodies have no such key, and a look is half of a call.
+            if body is None or ("more_body" in body and body["more_body"]):  # noqa: RUF019
                 await self._returned(engage(slate))
         except Exception as exc:
             again = await self._failed(engage(slate), exc)
