@@ -127,8 +127,8 @@ class ErrorMiddleware:
         connect: bool = True,
     ) -> None:
         self.app = as_asgi3(app)
-        registry = _check_kind("handlers", handlers, ExceptionHandlers, "register on one")
-        self.handlers: ExceptionHandlers = registry or ExceptionHandlers()
+        given = _check_kind("handlers", handlers, ExceptionHandlers, "register on one")
+        self.handlers: ExceptionHandlers = given or ExceptionHandlers()
         self.body_limit = _check_limit(body_limit)
         self.disconnects = 0
         """Requests that ended because the client went away: other servers log them as 499."""
