@@ -12,7 +12,7 @@ from errata.capture import new_error_id
 from errata.client import TrustedProxies
 from errata.exceptions import http_status, mark, only_leaf
 from errata.handlers import Claim, call
-from errata.reply import Reply, is_ready
+from errata.reply import Reply
 from errata.report import Mechanism, Phase, SafeReport
 from errata.reporter import Reporter, Sighting
 from errata.request import BodyReplay, ErrorRequest
@@ -171,10 +171,7 @@ class Journey:
         """Send *response* in the place of the app's; a client that has gone is no error."""
         reply = channel.reply(error_id)
         try:
-            if is_ready(response):
-                await reply.send_ready(response)
-            else:
-                await reply.run(response, channel.scope, channel.receive)
+            await reply.run(response, channel.scope, channel.receive)
         except Exception:
             if not reply.broken:
                 raise

@@ -76,8 +76,8 @@ class Reply:
         The answer sees no server extensions, so that start and body are all it can send,
         and an `http` scope also for a refused websocket.
         """
-        if is_ready(answer):
-            await self.send_ready(answer)
+        if _is_ready(answer):
+            await self._send_ready(answer)
             return
         plain = {**scope, "type": "http", "method": scope.get("method", "GET"), "extensions": {}}
         await answer(plain, receive, self)
@@ -86,11 +86,11 @@ class Reply:
                 f"the answer {answer!r:.200} ended before its response was complete"
             )
 
-    async def send_ready(self, answer: Response) -> None:
+    async def _send_ready(self, answer: Response) -> None:
         """Send a response that is one piece of bytes: most are, and a storm sends many."""
+        headers = self._headers(answer.raw_headers)
         self.status = answer.status_code
         self.started = True
-        headers = self._headers(answer.raw_headers)
         body = b"" if self._head else answer.body
         try:
             await self._send({"type": self._start, "status": self.status, "headers": headers})
@@ -143,7 +143,7 @@ class Reply:
         return headers
 
 
-def is_ready(answer: ASGIApp) -> TypeGuard[Response]:
+def _is_ready(answer: ASGIApp) -> TypeGuard[Response]:
     """Tell whether *answer* is a plain Starlette response without a background task."""
     return (
         isinstance(answer, Response)
